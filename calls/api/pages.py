@@ -1,0 +1,135 @@
+"""Pages by keyset: a page starts after the last row of the one before, so new rows neither repeat nor hide any."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.core import signing
+from django.db.models import Model, Q, QuerySet
+from rest_framework.pagination import BasePagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.utils.urls import remove_query_param, replace_query_param
+
+from calls.api.parameters import suggestion
+from calls.api.problems import BadRequest, FieldError
+
+DEFAULT_SIZE = 100
+LARGEST_SIZE = 500
+
+
+class CursorPages(BasePagination):
+    """``{"next", "previous", "results"}``; the order comes from the view's ``orderings``.
+
+    ``orderings`` maps each value of ``?ordering=`` to columns, the last of them unique, none null; the first entry is
+    the default. A cursor is signed together with the table and the order it was made for.
+    """
+
+    def paginate_queryset(self, queryset: QuerySet[Model], request: Request, view: Any) -> list[Model]:
+        self._request = request
+        size = _page_size(request)
+        order = _chosen_ordering(request, view)
+        signer = signing.Signer(salt=f"api cursor {queryset.model._meta.label} {','.join(order)}")
+        cursor = request.query_params.get("cursor")
+        is_backward, values = _read_cursor(signer, cursor) if cursor else (False, None)
+
+        walked = _reversed(order) if is_backward else order
+        rows = queryset.order_by(*walked)
+        if values:
+            rows = rows.filter(_after(walked, values))
+        found = list(rows[: size + 1])
+        page, is_more = found[:size], len(found) > size
+        if is_backward:
+            page.reverse()
+
+        self._next = self._previous = None
+        if page and (is_more or is_backward):
+            self._next = signer.sign_object([False, _values(page[-1], order)])
+        if page and (is_more if is_backward else cursor):
+            self._previous = signer.sign_object([True, _values(page[0], order)])
+        return page
+
+    def get_paginated_response(self, data: Any) -> Response:
+        return Response({"next": self._link(self._next), "previous": self._link(self._previous), "results": data})
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        link = {"type": ["string", "null"], "format": "uri"}
+        return {
+            "type": "object",
+            "required": ["next", "previous", "results"],
+            "properties": {
+                "next": {**link, "description": "Address of the page that follows; null on the last.", "example": None},
+                "previous": {**link, "description": "Address of the page before; null on the first.", "example": None},
+                "results": schema,
+            },
+        }
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        size = {"type": "integer", "minimum": 1, "maximum": LARGEST_SIZE, "default": DEFAULT_SIZE}
+        parameters = [
+            _parameter("cursor", {"type": "string"}, "Where the page starts; take it from `next` or `previous`."),
+            _parameter("page_size", size, "Rows a page."),
+        ]
+        if len(view.orderings) > 1:
+            names = list(view.orderings)
+            parameters.append(
+                _parameter("ordering", {"type": "string", "enum": names, "default": names[0]}, "The order of the rows.")
+            )
+        return parameters
+
+    def _link(self, cursor: str | None) -> str | None:
+        if cursor is None:
+            return None
+        address = remove_query_param(self._request.build_absolute_uri(), "cursor")
+        return replace_query_param(address, "cursor", cursor)
+
+
+def _page_size(request: Request) -> int:
+    text = request.query_params.get("page_size", str(DEFAULT_SIZE))
+    if text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= LARGEST_SIZE:
+        return int(text)
+    raise BadRequest(FieldError("page_size", text, f"Give a whole number from 1 to {LARGEST_SIZE}."))
+
+
+def _chosen_ordering(request: Request, view: Any) -> tuple[str, ...]:
+    name = request.query_params.get("ordering") or next(iter(view.orderings))
+    if name not in view.orderings:
+        hint = suggestion(name, view.orderings)
+        raise BadRequest(FieldError("ordering", name, f"Give one of: {', '.join(view.orderings)}.{hint}"))
+    return view.orderings[name]
+
+
+def _read_cursor(signer: signing.Signer, cursor: str) -> tuple[bool, list[str]]:
+    try:
+        is_backward, values = signer.unsign_object(cursor)
+    except signing.BadSignature as error:
+        message = "This is no cursor of this list in this order. Take it from “next” or “previous”, or leave it out."
+        raise BadRequest(FieldError("cursor", cursor, message)) from error
+    return is_backward, values
+
+
+def _values(row: Model, order: Sequence[str]) -> list[str]:
+    values = [getattr(row, name.removeprefix("-")) for name in order]
+    return [value.isoformat() if isinstance(value, datetime) else str(value) for value in values]
+
+
+def _reversed(order: Sequence[str]) -> list[str]:
+    return [name.removeprefix("-") if name.startswith("-") else f"-{name}" for name in order]
+
+
+def _after(order: Sequence[str], values: Sequence[str]) -> Q:
+    """Return the condition for rows that come after ``values`` in ``order``.
+
+    The first column's bound stands by itself, so that both databases walk the index from there.
+    """
+    names = [name.removeprefix("-") for name in order]
+    lookups = ["lt" if name.startswith("-") else "gt" for name in order]
+    condition = Q()
+    for i in range(len(order)):
+        equal = [(names[j], values[j]) for j in range(i)]
+        condition |= Q(*equal, (f"{names[i]}__{lookups[i]}", values[i]))
+    return Q((f"{names[0]}__{lookups[0]}e", values[0])) & condition
+
+
+def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}

@@ -1,0 +1,302 @@
+"""How rows look in the API. All of it is read-only."""
+
+from datetime import UTC
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_schema_serializer
+from rest_framework import serializers
+
+from calls.choices import AlertKind, Direction, Disposition, EventKind, Flag, Label, Reason, Role, State
+from calls.models import Account, Conversation
+
+PARTS = ("legs", "events")
+"""What ``?include=`` may name."""
+
+
+class Moment(serializers.DateTimeField):
+    """UTC with ``Z``, whatever zone the pages for staff are shown in."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, default_timezone=UTC, **options)
+
+
+class Words(serializers.ChoiceField):
+    """One word of a fixed set."""
+
+    def __init__(self, choices: Any, **options: Any) -> None:
+        super().__init__(choices=choices.choices, read_only=True, **options)
+
+
+class Text(serializers.CharField):
+    """Text; ``""`` when nothing is known."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, **options)
+
+
+@extend_schema_field({"type": ["string", "null"]})
+class TextOrNull(serializers.CharField):
+    """Text; null when there is none."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, **options)
+
+    def to_representation(self, value: str) -> str | None:
+        return value or None
+
+
+class Money(serializers.DecimalField):
+    """An amount as a decimal string with 6 places."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_digits=18, decimal_places=6, read_only=True, **options)
+
+
+class Seconds(serializers.IntegerField):
+    """A length of time in whole seconds; null when it is not known."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, allow_null=True, min_value=0, **options)
+
+
+class Number(serializers.CharField):
+    """A phone number: E.164 where it could be read, else the digits as sent; ``""`` when withheld."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, **options)
+
+
+class ProblemErrorSerializer(serializers.Serializer):
+    """One thing wrong with a request."""
+
+    field = serializers.CharField()
+    value = serializers.CharField()
+    message = serializers.CharField(help_text="What is wrong, and what is allowed.")
+
+
+class ProblemSerializer(serializers.Serializer):
+    """An error, as RFC 9457 has it."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    errors = ProblemErrorSerializer(many=True, required=False)
+
+
+class LatestBalanceSerializer(serializers.Serializer):
+    """The newest balance by the provider's clock."""
+
+    balance = Money(source="latest_balance")
+    occurred_at = Moment(source="latest_balance_at")
+
+
+class AccountSerializer(serializers.Serializer):
+    """One customer account at one provider."""
+
+    slug = Text()
+    name = Text()
+    provider = Text()
+    unit = Text(help_text="What its money is counted in.")
+    time_zone = Text(help_text="Zone in which the provider prints times without an offset.")
+    phone_region = Text(help_text="Country in which national phone numbers are read.")
+    active = serializers.BooleanField(source="is_active", read_only=True)
+    balance = serializers.SerializerMethodField()
+
+    @extend_schema_field(LatestBalanceSerializer(allow_null=True))
+    def get_balance(self, account: Account) -> dict[str, Any] | None:
+        return None if account.latest_balance is None else LatestBalanceSerializer(account).data
+
+
+class AgentSerializer(serializers.Serializer):
+    """One of our people."""
+
+    id = serializers.IntegerField(read_only=True)
+    external_id = Text(help_text="The provider's id of the agent.")
+    name = Text()
+
+
+class LegSerializer(serializers.Serializer):
+    """One party's connection within a conversation."""
+
+    id = serializers.IntegerField(read_only=True)
+    conversation = serializers.UUIDField(source="conversation_id", read_only=True)
+    external_id = Text(help_text="The provider's id of the leg.")
+    label = Words(Label, help_text="The provider's letter for the leg.")
+    role = Words(Role, help_text="Whose connection it is.")
+    direction = Words(Direction)
+    from_number = Number()
+    to_number = Number()
+    agent = AgentSerializer(read_only=True, allow_null=True)
+    disposition = Words(Disposition, allow_null=True, help_text="How it ended; null while it is up.")
+    started_at = Moment(allow_null=True)
+    answered_at = Moment(allow_null=True)
+    ended_at = Moment(allow_null=True)
+    ring_seconds = Seconds()
+    talk_seconds = Seconds()
+    duration_seconds = Seconds()
+    hangup_cause = Text()
+    cost = Money(allow_null=True)
+    balance_after = Money(allow_null=True)
+    recording = TextOrNull()
+
+
+class EventSerializer(serializers.Serializer):
+    """Something that happened on a leg while it was up."""
+
+    id = serializers.IntegerField(read_only=True)
+    conversation = serializers.UUIDField(source="conversation_id", read_only=True)
+    leg = serializers.IntegerField(source="leg_id", read_only=True, allow_null=True)
+    kind = Words(EventKind)
+    occurred_at = Moment(help_text="The provider's clock where it tells, else our time of arrival.")
+    received_at = Moment()
+    provider_status = Text(help_text="The provider's own word.")
+
+
+_EXAMPLE = {
+    "id": "01997d5e-8a4c-7c3a-9d0a-3f2b1c4d5e6f",
+    "account": "delhi-support",
+    "provider": "piopiy",
+    "external_id": "c62abd10-1ba8-11ec-9d3c-17d4b1a1d5a0",
+    "direction": "inbound",
+    "state": "ended",
+    "disposition": "answered",
+    "reason": "customer_cdr",
+    "customer_number": "+919000000001",
+    "did": "+918000000000",
+    "agent": {"id": 7, "external_id": "202", "name": "Asha"},
+    "started_at": "2021-09-22T13:48:30Z",
+    "answered_at": "2021-09-22T13:48:35Z",
+    "ended_at": "2021-09-22T13:48:48Z",
+    "ring_seconds": 5,
+    "talk_seconds": 13,
+    "duration_seconds": 18,
+    "cost": "0.450000",
+    "cost_unit": "INR",
+    "recording": None,
+    "has_voicemail": False,
+    "hangup_cause": "",
+    "request_id": "",
+    "extra_params": {"Name": "Akil", "ID": 8915726},
+    "flags": [],
+    "tags": ["refund"],
+}
+
+
+@extend_schema_serializer(examples=[OpenApiExample("An answered call", _EXAMPLE)])
+class ConversationSerializer(serializers.Serializer):
+    """The whole call. ``legs`` and ``events`` are there when ``?include=`` names them."""
+
+    id = serializers.UUIDField(read_only=True)
+    account = Text(source="account.slug")
+    provider = Text(source="account.provider")
+    external_id = Text(help_text="The provider's id of the conversation.")
+    direction = Words(Direction)
+    state = Words(State)
+    disposition = Words(Disposition, allow_null=True, help_text="How it ended; null while it is live.")
+    reason = Words(Reason, help_text="Why it has this state and disposition.")
+    customer_number = Number()
+    did = Number(help_text="Our number.")
+    agent = AgentSerializer(read_only=True, allow_null=True)
+    started_at = Moment()
+    answered_at = Moment(allow_null=True)
+    ended_at = Moment(allow_null=True)
+    ring_seconds = Seconds(help_text="From start to answer.")
+    talk_seconds = Seconds(help_text="From answer to end.")
+    duration_seconds = Seconds(help_text="From start to end.")
+    cost = Money(allow_null=True)
+    cost_unit = Text(help_text="A currency code, or coins. Amounts in different units are never added.")
+    recording = TextOrNull(help_text="Where the provider keeps the recording; null when there is none.")
+    has_voicemail = serializers.BooleanField(read_only=True)
+    hangup_cause = Text()
+    request_id = Text()
+    extra_params = serializers.DictField(
+        read_only=True, help_text="Our own parameters that the provider echoes, and fields that are not modelled."
+    )
+    flags = serializers.ListField(
+        child=serializers.ChoiceField(choices=Flag.choices),
+        read_only=True,
+        help_text="Oddities in what the provider sent.",
+    )
+    tags = serializers.SerializerMethodField()
+    # Not read-only, so that the schema does not promise them; nothing is ever written by way of these classes.
+    legs = LegSerializer(many=True, required=False)
+    events = EventSerializer(many=True, required=False)
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        fields = super().get_fields()
+        for part in PARTS:
+            if part not in self.context.get("include", PARTS):
+                del fields[part]
+        return fields
+
+    def get_tags(self, conversation: Conversation) -> list[str]:
+        return [tag.name for tag in conversation.tags.all()]
+
+
+@extend_schema_serializer(examples=[OpenApiExample("An answered call", {**_EXAMPLE, "legs": [], "events": []})])
+class ConversationDetailSerializer(ConversationSerializer):
+    """The whole call with its legs and events."""
+
+    legs = LegSerializer(many=True, read_only=True)
+    events = EventSerializer(many=True, read_only=True)
+
+
+class BalanceReadingSerializer(serializers.Serializer):
+    """The account's balance after a leg."""
+
+    account = Text(source="account.slug")
+    conversation = serializers.UUIDField(source="conversation_id", read_only=True)
+    leg = serializers.IntegerField(source="leg_id", read_only=True)
+    occurred_at = Moment(help_text="When the leg ended.")
+    balance = Money()
+    charge = Money()
+    gap = Money(
+        allow_null=True,
+        help_text="balance − (previous balance − charge). Not zero: a top-up, a charge without a call, or a call that "
+        "never reached us. Null: the account's first reading.",
+    )
+
+
+class AlertSerializer(serializers.Serializer):
+    """Something staff must know of."""
+
+    id = serializers.IntegerField(read_only=True)
+    account = Text(source="account.slug")
+    kind = Words(AlertKind)
+    message = Text()
+    opened_at = Moment()
+    cleared_at = Moment(allow_null=True, help_text="When its cause was gone; null while it is open.")
+
+
+class AmountSerializer(serializers.Serializer):
+    """Money or credits in one unit."""
+
+    unit = Text()
+    amount = Money()
+
+
+class SummarySerializer(serializers.Serializer):
+    """The figures of some conversations."""
+
+    calls = serializers.IntegerField(read_only=True)
+    live = serializers.IntegerField(read_only=True)
+    answered = serializers.IntegerField(read_only=True)
+    missed = serializers.IntegerField(read_only=True)
+    busy = serializers.IntegerField(read_only=True)
+    failed = serializers.IntegerField(read_only=True)
+    cancelled = serializers.IntegerField(read_only=True)
+    voicemail = serializers.IntegerField(read_only=True)
+    unknown = serializers.IntegerField(read_only=True)
+    answer_rate = serializers.DecimalField(
+        max_digits=5,
+        decimal_places=4,
+        read_only=True,
+        allow_null=True,
+        help_text="Answered ÷ ended, from 0 to 1; null when none has ended.",
+    )
+    talk_seconds = serializers.IntegerField(read_only=True)
+    ring_seconds = serializers.IntegerField(read_only=True)
+    average_talk_seconds = Seconds(help_text="Of the answered ones; null when there are none.")
+    average_ring_seconds = Seconds(help_text="Of those whose ringing is known; null when there are none.")
+    cost = AmountSerializer(many=True, read_only=True, help_text="One amount for each unit.")

@@ -1,0 +1,26 @@
+"""The tables of the call log. One noun a module."""
+
+from calls.models.account import Account
+from calls.models.agent import Agent
+from calls.models.alert import Alert
+from calls.models.api_key import ApiKey
+from calls.models.balance import BalanceReading
+from calls.models.conversation import Conversation, ConversationAlias, ConversationRedirect, Tag
+from calls.models.event import Event
+from calls.models.leg import Leg
+from calls.models.stored_record import StoredRecord
+
+__all__ = [
+    "Account",
+    "Agent",
+    "Alert",
+    "ApiKey",
+    "BalanceReading",
+    "Conversation",
+    "ConversationAlias",
+    "ConversationRedirect",
+    "Event",
+    "Leg",
+    "StoredRecord",
+    "Tag",
+]

@@ -1,0 +1,50 @@
+"""Phone numbers as text: E.164 where a number can be read, else the digits as sent. Pure."""
+
+import re
+from functools import lru_cache
+
+import phonenumbers
+
+_NOT_DIGITS = re.compile(r"[^0-9]", re.ASCII)
+
+
+@lru_cache(maxsize=65_536)
+def normalize(number: str, region: str) -> str:
+    """Return ``number`` as E.164 (``+919000000001``) where it is a valid number, else as it was sent, blanks removed.
+
+    Providers send the country code without ``+``, national numbers with and without the leading 0, and plain digits
+    (providers.md, section 1.0 and traps 21 and 46); ``region`` (ISO 3166) tells how a national number is read.
+    """
+    text = number.strip()
+    digits = _NOT_DIGITS.sub("", text)
+    if not digits or any(char.isalpha() for char in text):
+        return text
+    candidates = [(text, None)] if text.startswith("+") else [(digits, region), ("+" + digits, None)]
+    for candidate, candidate_region in candidates:
+        try:
+            parsed = phonenumbers.parse(candidate, candidate_region)
+        except phonenumbers.NumberParseException:
+            continue
+        if phonenumbers.is_valid_number(parsed):
+            return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    return digits
+
+
+@lru_cache(maxsize=65_536)
+def display(number: str) -> str:
+    """Return an E.164 number grouped for reading (``+91 90000 00001``); anything else as it is."""
+    if not number.startswith("+"):
+        return number
+    try:
+        parsed = phonenumbers.parse(number, None)
+    except phonenumbers.NumberParseException:
+        return number
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
+
+
+def search_digits(query: str) -> str:
+    """Return the digits by which a typed number, in any spelling or in part, is found inside a stored one.
+
+    A leading ``00`` or ``0`` is how people dial, not part of what is stored.
+    """
+    return _NOT_DIGITS.sub("", query).lstrip("0")

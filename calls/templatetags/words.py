@@ -1,0 +1,97 @@
+"""How values are written for staff, in templates and in the columns of the admin alike. Everything is escaped."""
+
+import json
+from datetime import datetime, timedelta
+from decimal import Decimal
+from urllib.parse import urlsplit
+
+from django import template
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+
+from calls import numbers
+from calls.choices import Direction, Disposition
+from calls.models import Conversation, Leg
+
+register = template.Library()
+
+EMPTY = "–"
+_ARROWS = {Direction.INBOUND: "call_received", Direction.OUTBOUND: "call_made", Direction.UNKNOWN: "question_mark"}
+
+
+@register.filter
+def phone(number: str) -> str:
+    """Return a number grouped for reading; a withheld one is said to be so."""
+    return numbers.display(number) if number else "Number withheld"
+
+
+@register.filter
+def clock(seconds: int | None) -> str:
+    """Return a length as ``m:ss`` or ``h:mm:ss``."""
+    if seconds is None:
+        return EMPTY
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@register.filter
+def money(amount: Decimal | None, unit: str = "") -> str:
+    """Return an amount with its unit: all decimals that say something, but two at least."""
+    if amount is None:
+        return EMPTY
+    whole, _, decimals = f"{amount:,f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0').ljust(2, '0')} {unit}".rstrip()
+
+
+@register.filter
+def moment(at: datetime | None) -> str:
+    """Return a time in the viewer's zone; how long ago when it is near; in full, with the zone, as the title."""
+    if at is None:
+        return EMPTY
+    local, now = timezone.localtime(at), timezone.localtime()
+    form = "H:i:s" if local.date() == now.date() else "j M, H:i:s" if local.year == now.year else "j M Y, H:i:s"
+    ago, age = "", now - local
+    if timedelta(0) <= age < timedelta(days=1):
+        minutes = int(age.total_seconds() // 60)
+        ago = f"{minutes // 60} h ago" if minutes >= 60 else f"{minutes} min ago" if minutes else "just now"
+    return format_html(
+        '<time datetime="{}" title="{} ({})" class="rl-time">{} <small>{}</small></time>',
+        at.isoformat(),
+        date_format(local, "l, j F Y, H:i:s"),
+        timezone.get_current_timezone_name(),
+        date_format(local, form),
+        ago,
+    )
+
+
+@register.filter
+def outcome(subject: Conversation | Leg) -> str:
+    """Return the disposition of a call or leg as a coloured word; one without is live."""
+    word = subject.disposition or "live"
+    label = Disposition(word).label if subject.disposition else "Live"
+    return format_html('<span class="rl-word rl-{}">{}</span>', word, label)
+
+
+@register.filter
+def arrow(direction: str) -> str:
+    """Return a direction as an icon and its word."""
+    icon = format_html('<span class="material-symbols-outlined" aria-hidden="true">{}</span>', _ARROWS[direction])
+    return format_html('<span class="rl-direction rl-{}">{}{}</span>', direction, icon, Direction(direction).label)
+
+
+@register.filter
+def pretty(value: object) -> str:
+    """Return a JSON value on several lines, letters of every script as they are."""
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False, default=str)
+
+
+@register.filter
+def web_address(text: str) -> str:
+    """Return ``text`` when a browser may be sent there, else an empty string: providers write these values."""
+    try:
+        parts = urlsplit(text)
+        return text if parts.scheme in {"http", "https"} and parts.hostname else ""
+    except ValueError:
+        return ""

@@ -1,0 +1,119 @@
+"""How the tests run: settings from a clean environment, a private database server when one is asked for."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import hypothesis
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.servers import postgresql_server, redis_server
+
+# What a developer's shell may hold and the tests must not see.
+ENVIRONMENT = [
+    "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DATABASE_URL", "DATA_DIR", "DEBUG", "DEFAULT_FROM_EMAIL", "EMAIL_URL",
+    "METRICS", "PORT", "PUBLIC_URL", "REDIS_URL", "SECRET_KEY", "TIME_ZONE_DISPLAY", "TRUSTED_PROXIES",
+]  # fmt: skip
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"])), None
+)
+
+hypothesis.settings.register_profile("default", max_examples=200, deadline=None)
+hypothesis.settings.register_profile("nightly", max_examples=2000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+_resources = ExitStack()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database", choices=["sqlite", "postgresql"], default="sqlite", help="which database the tests use"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the environment before Django's settings are read: hence no DJANGO_SETTINGS_MODULE in pyproject.toml."""
+    if os.environ.get("REQUIRE_CHROMIUM") and not CHROMIUM:
+        raise pytest.UsageError("REQUIRE_CHROMIUM is set and there is no Chromium: apt-get install chromium")
+    is_worker = hasattr(config, "workerinput")
+    database_url = os.environ.get("DATABASE_URL", "") if is_worker else ""
+    for name in ENVIRONMENT:
+        os.environ.pop(name, None)
+    if config.getoption("database") == "postgresql":
+        # With xdist the controller starts the server; its workers inherit the address.
+        os.environ["DATABASE_URL"] = database_url or _resources.enter_context(postgresql_server()).url
+    os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="ringledger-tests-")
+    os.environ["SECRET_KEY"] = "only-for-tests-" * 5
+    os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+    _resources.callback(shutil.rmtree, os.environ["DATA_DIR"], ignore_errors=True)
+
+    import django
+
+    django.setup()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the browser tests out where there is no Chromium; the summary says so."""
+    if CHROMIUM:
+        return
+    left_out = [item for item in items if item.get_closest_marker("browser")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not CHROMIUM:
+        terminalreporter.section("No Chromium: the browser tests were left out", yellow=True)
+        terminalreporter.line("To have them: apt-get install chromium")
+
+
+def pytest_unconfigure() -> None:
+    _resources.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """DATABASE_URL of a private PostgreSQL, whatever database the tests themselves run on."""
+    with postgresql_server() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """REDIS_URL of a private Redis."""
+    with redis_server() as server:
+        yield server.url
+
+
+@pytest.fixture
+def account(db):
+    """An account at PIOPIY with everything as it comes."""
+    from calls.models import Account
+
+    return Account.objects.create(slug="delhi-support", provider="piopiy")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium. Not for the whole session, as pytest-playwright has it: its event loop would disturb other tests."""
+    # Playwright's loop runs in this thread, where Django then takes every query for one from a coroutine.
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        # A sandbox cannot be had as root or in most containers; the rest keeps it from calling home.
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+        flags += ["--disable-component-update", "--disable-sync"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of a browser without cookies."""
+    with browser.new_context() as context:
+        context.set_default_timeout(10_000)
+        yield context.new_page()

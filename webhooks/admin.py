@@ -1,0 +1,338 @@
+"""The admin of the inbox, and of accounts with the URLs by which their deliveries come in."""
+
+import contextlib
+import zoneinfo
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.validators import validate_email
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.html import format_html
+from django.views.decorators.http import require_POST
+from kombu.exceptions import OperationalError
+from unfold.contrib.filters.admin import DropdownFilter, RelatedDropdownFilter
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
+
+from calls.admin.base import BaseAdmin, ReadOnlyAdmin, TimeRangeFilter
+from calls.ids import new_id
+from calls.models import Account, Conversation, StoredRecord
+from calls.templatetags import words
+from webhooks import processing, tasks
+from webhooks.models import Delivery, Endpoint
+from webhooks.providers import PROVIDERS
+
+Status = Delivery.Status
+ADVICE = {
+    "UndecodableBody": "The body is neither JSON nor a form. See it below; ask the provider when it looks cut off.",
+    "UnrecognizedPayload": "No notification that the adapter knows. If it should be one, the adapter needs an update.",
+    "UnknownWord": "A status word that is new to us. The adapter's table needs it; afterwards, process it again.",
+    "BadField": "The field holds a value that makes no sense. When it does make sense, the adapter needs an update.",
+    "WrongAccount": "It speaks of another account of the provider. Compare the account's app id, or give the provider "
+    "the other account's webhook URL; then process it again.",
+    "Crash": "A fault of ours; the traceback is below. After it is mended, process it again.",
+    "TooLarge": "The body was over the limit, so only its beginning was kept. It cannot be processed.",
+}
+"""What staff can do about a quarantined delivery, by the class of its error."""
+BATCH = 1000
+"""Ids per statement when many deliveries are put back."""
+ENDPOINTS = 2
+"""Webhook URLs of an account that may be valid at once: the old and the new one while the provider is told."""
+
+
+def nudge() -> None:
+    """Tell the workers that there is work. A lost nudge is made good by the next sweep."""
+    with contextlib.suppress(OperationalError):
+        tasks.drain.delay()
+
+
+def status_word(delivery: Delivery) -> str:
+    """Return the status of a delivery as a coloured word."""
+    return format_html('<span class="rl-word rl-{}">{}</span>', delivery.status, delivery.get_status_display())
+
+
+# --- Inbox -----------------------------------------------------------------------------------------------------------
+
+
+class StatusFilter(DropdownFilter):
+    """Repeats are left out until they are asked for: they say nothing new."""
+
+    title = "status"
+    parameter_name = "status__exact"
+    all_option = ["", "All but repeats"]
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return Status.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(status=self.value()) if self.value() else queryset.exclude(status=Status.REPEAT)
+
+
+class ProviderFilter(DropdownFilter):
+    title = "provider"
+    parameter_name = "provider"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return [(slug, provider.label) for slug, provider in PROVIDERS.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(account__provider=self.value()) if self.value() else queryset
+
+
+class ErrorFilter(DropdownFilter):
+    """The choices are the classes there are, not the values in the table: listing those would read all of it."""
+
+    title = "error"
+    parameter_name = "error_class__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return [(name, name) for name in ADVICE]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(error_class=self.value()) if self.value() else queryset
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnlyAdmin):
+    list_display = ["received", "account_name", "provider_label", "status_column", "error_text", "size_text", "repeats"]
+    list_filter = [
+        StatusFilter,
+        ("received_at", TimeRangeFilter),
+        ("account", RelatedDropdownFilter),
+        ProviderFilter,
+        ErrorFilter,
+    ]
+    list_select_related = ["account"]
+    list_fullwidth = True
+    sortable_by = ()
+    actions = ["process_again"]
+    change_form_outer_before_template = "webhooks/delivery.html"
+
+    @display(description="received")
+    def received(self, delivery: Delivery) -> str:
+        return words.moment(delivery.received_at)
+
+    @display(description="account")
+    def account_name(self, delivery: Delivery) -> str:
+        return str(delivery.account)
+
+    @display(description="provider")
+    def provider_label(self, delivery: Delivery) -> str:
+        return PROVIDERS[delivery.account.provider].label
+
+    @display(description="status")
+    def status_column(self, delivery: Delivery) -> str:
+        return status_word(delivery)
+
+    @display(description="error")
+    def error_text(self, delivery: Delivery) -> str:
+        if not delivery.error_class:
+            return words.EMPTY
+        return format_html('{} <span class="rl-muted">{}</span>', delivery.error_class, delivery.error_field)
+
+    @display(description="size")
+    def size_text(self, delivery: Delivery) -> str:
+        return f"{delivery.size:,} B"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
+        # A list of fifty bodies of a megabyte each would be slow to fetch and shows none of them.
+        return super().get_queryset(request).defer("body", "query", "error_message")
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(require_POST(self.process_one_again))
+        return [path("<uuid:pk>/process-again/", view, name="webhooks_delivery_process_again"), *super().get_urls()]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Delivery | None = None) -> list:
+        return []  # the page's own template shows everything
+
+    def process_one_again(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """Put one delivery back to pending, from the button on its page."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        self._requeue(request, [pk])
+        return redirect("admin:webhooks_delivery_change", pk)
+
+    @admin.action(description="Process again", permissions=["change"])
+    def process_again(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
+        self._requeue(request, list(queryset.values_list("pk", flat=True)))
+
+    def _requeue(self, request: HttpRequest, ids: Sequence[UUID]) -> None:
+        count = sum(processing.requeue(ids[i : i + BATCH]) for i in range(0, len(ids), BATCH))
+        nudge()
+        if count:
+            self.message_user(request, f"{count:,} of {len(ids):,} will be processed again.", messages.SUCCESS)
+        if count < len(ids):
+            left = "Repeats, deliveries that are pending already, and those that were cut off are left as they are."
+            self.message_user(request, left, messages.WARNING)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
+        delivery = kwargs["obj"]
+        calls = Conversation.objects.filter(
+            pk__in=StoredRecord.objects.filter(source=delivery.pk).values("conversation")
+        )
+        context |= {
+            "delivery": delivery,
+            "status_word": status_word(delivery),
+            "provider_label": PROVIDERS[delivery.account.provider].label,
+            "query_text": bytes(delivery.query).decode("utf-8", "replace"),
+            "advice": ADVICE.get(delivery.error_class, ""),
+            "calls": calls.select_related("account", "agent"),
+            "copies": Delivery.objects.filter(repeat_of=delivery).only("received_at")[:50],
+            "can_process_again": self.has_change_permission(request)
+            and delivery.status in {Status.PROCESSED, Status.IGNORED, Status.QUARANTINED}
+            and delivery.error_class != "TooLarge",
+        }
+        return super().render_change_form(request, context, **kwargs)
+
+
+# --- Accounts --------------------------------------------------------------------------------------------------------
+
+
+class AccountForm(forms.ModelForm):
+    """The provider is chosen once; alert addresses are checked one by one."""
+
+    provider = forms.ChoiceField(
+        choices=[(slug, provider.label) for slug, provider in PROVIDERS.items()],
+        widget=UnfoldAdminSelectWidget,
+        help_text="Cannot be changed later.",
+    )
+
+    class Meta:
+        widgets = {
+            "allowed_networks": UnfoldAdminTextareaWidget({"rows": 3}),
+            "alert_emails": UnfoldAdminTextareaWidget({"rows": 3}),
+        }
+
+    def clean_alert_emails(self) -> str:
+        addresses = self.cleaned_data["alert_emails"].split()
+        for address in addresses:
+            try:
+                validate_email(address)
+            except ValidationError as error:
+                raise ValidationError(f"“{address}” is not an e-mail address.") from error
+        return "\n".join(addresses)
+
+
+@admin.register(Account)
+class AccountAdmin(BaseAdmin):
+    form = AccountForm
+    list_display = ["shown_name", "slug", "provider_label", "app_id", "unit", "is_active"]
+    search_fields = ["slug", "name", "app_id"]
+    change_form_outer_before_template = "webhooks/account.html"
+    fieldsets = [
+        (None, {"fields": ["slug", "name", "provider", "app_id", "is_active"]}),
+        ("How its deliveries are read", {"fields": ["unit", "time_zone", "phone_region", "silence_minutes"]}),
+        ("Who may send", {"fields": ["allowed_networks"]}),
+        ("Low balance", {"fields": ["low_balance_mark", "alert_emails"]}),
+    ]
+
+    @display(description="name")
+    def shown_name(self, account: Account) -> str:
+        return str(account)
+
+    @display(description="provider")
+    def provider_label(self, account: Account) -> str:
+        return PROVIDERS[account.provider].label
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
+        return ["provider"] if obj else []
+
+    def save_model(self, request: HttpRequest, obj: Account, form: forms.ModelForm, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if not change:
+            Endpoint.issue(obj)
+
+    def response_add(self, request: HttpRequest, obj: Account, post_url_continue: str | None = None) -> HttpResponse:
+        if {"_addanother", "_popup"} & request.POST.keys():
+            return super().response_add(request, obj, post_url_continue)
+        self.message_user(request, f"{obj} is ready. Give its webhook URL to {PROVIDERS[obj.provider].label}.")
+        return redirect("admin:calls_account_change", obj.pk)
+
+    def get_urls(self) -> list[URLPattern]:
+        def post(route: str, view: Any, name: str) -> URLPattern:
+            return path(route, self.admin_site.admin_view(require_POST(view)), name=name)
+
+        return [
+            post("<int:pk>/new-url/", self.new_url, "calls_account_new_url"),
+            post("<int:pk>/retire-url/<int:endpoint_pk>/", self.retire_url, "calls_account_retire_url"),
+            post("<int:pk>/test-delivery/", self.send_test_delivery, "calls_account_test_delivery"),
+            *super().get_urls(),
+        ]
+
+    def new_url(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Make a second webhook URL, valid beside the first."""
+        account = self._account(request, pk)
+        if _valid(account).count() >= ENDPOINTS:
+            self.message_user(request, "Two URLs are valid already. Retire one first.", messages.ERROR)
+        else:
+            Endpoint.issue(account)
+            text = "Here is a new URL. Give it to the provider; when deliveries come by it, retire the old one."
+            self.message_user(request, text)
+        return redirect("admin:calls_account_change", pk)
+
+    def retire_url(self, request: HttpRequest, pk: int, endpoint_pk: int) -> HttpResponse:
+        """Let a webhook URL answer 404 from now on."""
+        account = self._account(request, pk)
+        endpoint = get_object_or_404(_valid(account), pk=endpoint_pk)
+        endpoint.retired_at = timezone.now()
+        endpoint.save(update_fields=["retired_at"])
+        self.message_user(request, "The URL is retired: it answers 404 from now on.", messages.WARNING)
+        return redirect("admin:calls_account_change", pk)
+
+    def send_test_delivery(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Put a delivery such as the provider sends in the inbox, by the way that real ones take."""
+        account = self._account(request, pk)
+        raise NotImplementedError
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
+        if account := kwargs.get("obj"):
+            context |= {
+                "account": account,
+                "urls": [(endpoint, _url(endpoint)) for endpoint in _valid(account)],
+                "can_add_url": _valid(account).count() < ENDPOINTS,
+                "retired_count": account.endpoints.count() - _valid(account).count(),
+                "can_change_account": self.has_change_permission(request),
+                "newest": Delivery.objects.filter(account=account).only("received_at").first(),
+            }
+        return super().render_change_form(request, context, **kwargs)
+
+    def _account(self, request: HttpRequest, pk: int) -> Account:
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        return get_object_or_404(Account, pk=pk)
+
+
+def _valid(account: Account) -> QuerySet[Endpoint]:
+    return Endpoint.objects.filter(account=account, retired_at=None)
+
+
+def _url(endpoint: Endpoint) -> str | None:
+    token = endpoint.token
+    return f"{settings.PUBLIC_URL.rstrip('/')}/webhooks/{endpoint.account.provider}/{token}/" if token else None
+
+
+def sample_body(account: Account) -> bytes:
+    """Return a final report as the account's provider sends it: a call that was answered just now, free of charge.
+
+    It states no balance, so that trying out a webhook URL leaves the account's money alone.
+    """
+    ended = timezone.now().replace(microsecond=0)
+    times = {"started": ended - timedelta(seconds=18), "answered": ended - timedelta(seconds=13), "ended": ended}
+    zone = zoneinfo.ZoneInfo(account.time_zone)
+    context: dict[str, Any] = {"id": new_id(), "app_id": account.app_id}
+    for name, time in times.items():
+        context[name] = str(int(time.timestamp()))
+        context[f"{name}_ms"] = f"{int(time.timestamp())}000"
+        context[f"{name}_local"] = time.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+    return render_to_string(f"webhooks/samples/{account.provider}.json", context).encode()
