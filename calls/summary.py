@@ -155,7 +155,7 @@ def summarize(entries: Iterable[Entry], facts: AccountFacts) -> CallSummary | No
         return None
     direction = _direction(calls)
     groups = _group_by_leg(statements, direction)
-    legs = [_leg(key, group, facts) for key, group in sorted(groups.items())]
+    legs = [_leg(key, groups[key], facts) for key in sorted(groups, key=lambda key: (key.label, key.external_id))]
     _assign_roles(legs, direction, groups, facts)
     verdict = _close_if_silent(_decide(direction, legs), ordered, statements)
     call = CallSummary(

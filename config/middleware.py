@@ -5,7 +5,7 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.utils import timezone
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -19,7 +19,7 @@ class RefuseUnstorableText:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if "\x00" in request.path or "\x00" in unquote(request.META.get("QUERY_STRING", "")):
-            return HttpResponseBadRequest("The address holds a NUL character.", content_type="text/plain")
+            return _refusal(request, "The address holds a NUL character.")
         return self.get_response(request)
 
 
@@ -36,3 +36,10 @@ class ViewerZone:
         if request.path.startswith("/admin/"):
             response._csp_update = settings.ADMIN_CSP
         return response
+
+
+def _refusal(request: HttpRequest, detail: str) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        problem = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": detail}
+        return JsonResponse(problem, status=400, content_type="application/problem+json")
+    return HttpResponseBadRequest(detail, content_type="text/plain")

@@ -1,9 +1,9 @@
 """The admin of the inbox, and of accounts with the URLs by which their deliveries come in."""
 
-import contextlib
 import zoneinfo
 from collections.abc import Sequence
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
@@ -16,11 +16,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
-from kombu.exceptions import OperationalError
 from unfold.contrib.filters.admin import DropdownFilter, RelatedDropdownFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
@@ -29,7 +28,7 @@ from calls.admin.base import BaseAdmin, ReadOnlyAdmin, TimeRangeFilter
 from calls.ids import new_id
 from calls.models import Account, Conversation, StoredRecord
 from calls.templatetags import words
-from webhooks import processing, tasks
+from webhooks import bell, inbox, processing
 from webhooks.models import Delivery, Endpoint
 from webhooks.providers import PROVIDERS
 
@@ -49,12 +48,6 @@ BATCH = 1000
 """Ids per statement when many deliveries are put back."""
 ENDPOINTS = 2
 """Webhook URLs of an account that may be valid at once: the old and the new one while the provider is told."""
-
-
-def nudge() -> None:
-    """Tell the workers that there is work. A lost nudge is made good by the next sweep."""
-    with contextlib.suppress(OperationalError):
-        tasks.drain.delay()
 
 
 def status_word(delivery: Delivery) -> str:
@@ -169,7 +162,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     def _requeue(self, request: HttpRequest, ids: Sequence[UUID]) -> None:
         count = sum(processing.requeue(ids[i : i + BATCH]) for i in range(0, len(ids), BATCH))
-        nudge()
+        bell.ring()
         if count:
             self.message_user(request, f"{count:,} of {len(ids):,} will be processed again.", messages.SUCCESS)
         if count < len(ids):
@@ -293,7 +286,32 @@ class AccountAdmin(BaseAdmin):
     def send_test_delivery(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Put a delivery such as the provider sends in the inbox, by the way that real ones take."""
         account = self._account(request, pk)
-        raise NotImplementedError
+        token = next((endpoint.token for endpoint in _valid(account) if endpoint.token), None)
+        if token is None:
+            self.message_user(request, "There is no URL whose token is known here. Make a new one.", messages.ERROR)
+            return redirect("admin:calls_account_change", pk)
+        body = inbox.Body()
+        body.feed(sample_body(account))
+        test = inbox.Request(
+            method="POST",
+            path=f"/webhooks/{account.provider}/{token}/",
+            query=b"",
+            content_type="application/json",
+            peer=request.META.get("REMOTE_ADDR", ""),
+            forwarded_for=request.headers.get("X-Forwarded-For", ""),
+            body=body,
+        )
+        answer = inbox.accept(test)
+        if answer.status == HTTPStatus.OK:
+            url = reverse("admin:webhooks_delivery_change", args=[answer.content["delivery"]])
+            text = format_html('The test delivery is in the inbox. <a href="{}" class="rl-link">Open it</a>', url)
+            self.message_user(request, text, messages.SUCCESS)
+        elif answer.status == HTTPStatus.NOT_FOUND:
+            text = "Refused (404): the account is not active, or your own address is not among its allowed networks."
+            self.message_user(request, text, messages.WARNING)
+        else:
+            self.message_user(request, f"Not kept: the inbox answered {answer.status}.", messages.ERROR)
+        return redirect("admin:calls_account_change", pk)
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
         if account := kwargs.get("obj"):

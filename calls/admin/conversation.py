@@ -31,6 +31,8 @@ from calls.numbers import display as display_number
 from calls.numbers import normalize, search_digits
 from calls.templatetags import words
 
+WHOLE_NUMBER = 7
+"""Digits from which a typed number is taken for a whole one, not for a part."""
 OTHER_CALLS = 5
 """How many calls of the same number a call's page shows."""
 
@@ -45,7 +47,7 @@ class DidFilter(TextFilter):
     parameter_name = "did"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        digits = search_digits(self.value() or "")
+        digits = _digits(self.value() or "")
         return queryset.filter(did__contains=digits) if digits else queryset
 
 
@@ -199,13 +201,19 @@ def find(calls: QuerySet[Conversation], query: str) -> QuerySet[Conversation]:
     wanted |= Q(pk__in=ConversationAlias.objects.filter(value=text).values("conversation"))
     if UUID_TEXT.fullmatch(text):
         wanted |= Q(pk=text)
-    if digits := "" if LETTER.search(text) else search_digits(text):
+    if digits := "" if LETTER.search(text) else _digits(text):
         # As a whole number too: that leaves out what a country writes but does not dial, as in +44 (0)7700 900123.
         regions = set(Account.objects.values_list("phone_region", flat=True))
         numbers = {normalize(text, region) for region in regions}
         wanted |= Q(customer_number__contains=digits) | Q(did__contains=digits)
         wanted |= Q(customer_number__in=numbers) | Q(did__in=numbers)
     return calls.filter(wanted)
+
+
+def _digits(text: str) -> str:
+    """Return the digits to look for. The zeros before a whole number are dialled only; those before a part of one count."""
+    digits = search_digits(text)
+    return digits if len(digits) >= WHOLE_NUMBER else "".join(char for char in text if char.isdecimal())
 
 
 def call_context(call: Conversation) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
-from calls.counting import CAP, count_up_to_cap
 from calls.choices import Disposition, State
+from calls.counting import CAP, count_up_to_cap
 from calls.models import Account, Alert, Conversation
 
 

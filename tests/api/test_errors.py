@@ -78,3 +78,8 @@ def test_head_answers_as_get_without_a_body(client: Client) -> None:
 def test_a_conversation_takes_no_parameters(client: Client) -> None:
     call = a_conversation()
     problem(client.get(f"/api/v1/conversations/{call.id}/?include=legs"), 400)
+
+
+@pytest.mark.parametrize("path", ["conversations/?number=%00", "conversations/?%00=1", "accounts/%00/", "%00"])
+def test_a_nul_is_refused(client: Client, path: str) -> None:
+    problem(client.get(f"/api/v1/{path}"), 400)

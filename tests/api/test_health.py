@@ -1,15 +1,17 @@
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
 from config.celery import app
 from tests.api.factories import a_delivery, a_leg, a_live_conversation, a_reading, an_alert
-from tests.servers import redis_server
+from tests.servers import postgresql_server, redis_server
 
 
 @pytest.fixture
@@ -56,12 +58,38 @@ def test_it_is_not_ready_while_the_broker_is_frozen_and_says_so_in_time() -> Non
         assert response.json()["failing"] == ["broker"]
 
 
-@pytest.mark.django_db(transaction=True)
-def test_it_is_not_ready_while_the_database_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(connections.settings["default"], "NAME", "/nowhere/at/all")
-    response = Client().get("/readyz")
-    assert response.status_code == 503
-    assert response.json() == {"status": "unavailable", "failing": ["database"], "oldest_pending_seconds": None}
+ASK_WHEN_DATABASE_IS_FROZEN = """
+import os, time
+import django
+django.setup()
+from django.conf import settings
+settings.ALLOWED_HOSTS = ["testserver"]
+from django.test import Client
+start = time.monotonic()
+response = Client().get("/readyz")
+print(response.status_code, response.content.decode(), time.monotonic() - start < 4, flush=True)
+os._exit(0)  # the frozen check is not waited for
+"""
+
+
+def test_it_is_not_ready_while_the_database_is_frozen_and_says_so_in_time() -> None:
+    with postgresql_server() as server:
+        server.pause()
+        try:
+            told = subprocess.run(
+                [sys.executable, "-c", ASK_WHEN_DATABASE_IS_FROZEN],
+                env=os.environ | {"DATABASE_URL": server.url},
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+        finally:
+            server.resume()
+    assert told.stdout.split("\n") == [
+        '503 {"status": "unavailable", "failing": ["database"], "oldest_pending_seconds": null} True',
+        "",
+    ]
 
 
 def test_metrics_are_there_only_when_switched_on(client: Client, settings) -> None:

@@ -49,5 +49,3 @@ def _store(
         digest=hashlib.sha256(body or query).hexdigest(),
         received_at=received_at,
     )
-
-

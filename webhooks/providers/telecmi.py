@@ -88,13 +88,12 @@ def _cdr(reader: Reader) -> LegCdr:
     if status not in CDR_WORDS:
         raise UnknownWord("expected answered or missed", field="status", value=reader.text("status"))
     leg = _leg(reader, is_cdr=True)
-    letter = reader.word("leg")
     is_inbound = leg["call_direction"] == Direction.INBOUND
     is_caller = leg["role"] == Role.CUSTOMER and is_inbound
-    is_answered = CDR_WORDS[status] == Disposition.ANSWERED
-    hangup_cause = reader.text("hangup_reason")
     disposition = CDR_WORDS[status]
-    if not is_answered and not is_caller and letter != "a" and hangup_cause.lower() == REJECTED:
+    is_answered = disposition == Disposition.ANSWERED
+    hangup_cause = reader.text("hangup_reason")
+    if not is_answered and not is_caller and reader.word("leg") != "a" and hangup_cause.lower() == REJECTED:
         disposition = Disposition.BUSY
     virtual_number = reader.phone("virtual_number")
     # On the caller's leg "to" is the phone of the agent who answered (page incoming-answered), not the number dialled.
