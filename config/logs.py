@@ -3,7 +3,7 @@
 import logging
 import re
 
-_SECRETS = re.compile(r"(/webhooks/[^/\s\"']+/)[^/\s\"'?]+|\brl_[A-Za-z0-9_-]{20,}")
+_SECRETS = re.compile(r"(/webhooks/[^/\s\"']+/)[^\s\"'?]+|\brl_[A-Za-z0-9_-]{20,}")
 
 
 class HideSecrets(logging.Filter):

@@ -222,5 +222,7 @@ LOGGING = {
         # Its lines name every path in full, webhook tokens included.
         "uvicorn.access": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
+        # The development server's own handler would print paths unmasked.
+        "django.server": {"handlers": ["stderr"], "propagate": False},
     },
 }

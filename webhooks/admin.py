@@ -241,6 +241,10 @@ class AccountAdmin(BaseAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
         return ["provider"] if obj else []
 
+    def has_delete_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
+        # Django's own page would load every delivery of the account, to say that they protect it.
+        return obj is not None and not _is_used(obj) and super().has_delete_permission(request, obj)
+
     def save_model(self, request: HttpRequest, obj: Account, form: forms.ModelForm, change: bool) -> None:
         super().save_model(request, obj, form, change)
         if not change:
@@ -320,6 +324,7 @@ class AccountAdmin(BaseAdmin):
                 "urls": [(endpoint, _url(endpoint)) for endpoint in _valid(account)],
                 "can_add_url": _valid(account).count() < ENDPOINTS,
                 "retired_count": account.endpoints.count() - _valid(account).count(),
+                "is_used": _is_used(account),
                 "can_change_account": self.has_change_permission(request),
                 "newest": Delivery.objects.filter(account=account).only("received_at").first(),
             }
@@ -329,6 +334,12 @@ class AccountAdmin(BaseAdmin):
         if not self.has_change_permission(request):
             raise PermissionDenied
         return get_object_or_404(Account, pk=pk)
+
+
+def _is_used(account: Account) -> bool:
+    """Return whether anything came in for the account or was made for it, beside its URLs."""
+    came_in = Delivery.objects.filter(account=account)
+    return came_in.exists() or account.conversations.exists() or account.agents.exists()
 
 
 def _valid(account: Account) -> QuerySet[Endpoint]:

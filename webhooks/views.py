@@ -11,6 +11,8 @@ PIECE = 64 * 1024
 @csrf_exempt
 def receive(request: HttpRequest) -> HttpResponse:
     """Answer one request under /webhooks/."""
+    if _hides_its_body(request):
+        return HttpResponse(status=411)
     body = inbox.Body()
     if not _read(request, body):
         return HttpResponse(status=400)
@@ -28,12 +30,17 @@ def receive(request: HttpRequest) -> HttpResponse:
     return HttpResponse(answer.payload, status=answer.status, headers=answer.all_headers)
 
 
+def _hides_its_body(request: HttpRequest) -> bool:
+    """Whether the body is chunked and the server does not decode that: it would look empty, and be lost."""
+    return "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("wsgi.input_terminated")
+
+
 def _read(request: HttpRequest, body: inbox.Body) -> bool:
     """Read the body; return whether it came to its end (or to the limit of what is read).
 
     Without a Content-Length, Django takes a chunked body for an empty one; the server's own stream has it.
     """
-    is_chunked = request.META.get("HTTP_TRANSFER_ENCODING") and request.META.get("wsgi.input_terminated")
+    is_chunked = "HTTP_TRANSFER_ENCODING" in request.META
     stream = request.META["wsgi.input"] if is_chunked else request
     while piece := stream.read(PIECE):
         if not body.feed(piece):

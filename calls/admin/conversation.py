@@ -1,6 +1,7 @@
 """Conversations: the list staff live in, and the page of one call."""
 
 import re
+import string
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,9 +27,9 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from calls.admin import timeline
 from calls.admin.base import BaseAdmin, TimeRangeFilter
 from calls.choices import Flag, State
-from calls.models import Account, Conversation, ConversationAlias, ConversationRedirect, Leg, Tag
+from calls.models import Conversation, ConversationAlias, ConversationRedirect, Leg, Tag
 from calls.numbers import display as display_number
-from calls.numbers import normalize, search_digits
+from calls.numbers import search_digits
 from calls.templatetags import words
 
 WHOLE_NUMBER = 7
@@ -202,18 +203,15 @@ def find(calls: QuerySet[Conversation], query: str) -> QuerySet[Conversation]:
     if UUID_TEXT.fullmatch(text):
         wanted |= Q(pk=text)
     if digits := "" if LETTER.search(text) else _digits(text):
-        # As a whole number too: that leaves out what a country writes but does not dial, as in +44 (0)7700 900123.
-        regions = set(Account.objects.values_list("phone_region", flat=True))
-        numbers = {normalize(text, region) for region in regions}
         wanted |= Q(customer_number__contains=digits) | Q(did__contains=digits)
-        wanted |= Q(customer_number__in=numbers) | Q(did__in=numbers)
     return calls.filter(wanted)
 
 
 def _digits(text: str) -> str:
-    """Return the digits to look for. The zeros before a whole number are dialled only; those before a part of one count."""
+    """Return the digits to look for: zeros before a whole number are dialled only, those before a part of one count."""
+    text = text.replace("(0)", "")  # as in +44 (0)7700 900123
     digits = search_digits(text)
-    return digits if len(digits) >= WHOLE_NUMBER else "".join(char for char in text if char.isdecimal())
+    return digits if len(digits) >= WHOLE_NUMBER else "".join(char for char in text if char in string.digits)
 
 
 def call_context(call: Conversation) -> dict[str, Any]:

@@ -24,3 +24,17 @@ async function copy(button) {
     button.textContent = "Copied";
     setTimeout(() => { button.textContent = label; }, 2000);
 }
+
+// The theme has things to click that are neither links nor buttons: let the keyboard reach and press them too.
+document.addEventListener("DOMContentLoaded", function () {
+    for (const element of document.querySelectorAll(":is(a:not([href]), span, div)[x-on\\:click]")) {
+        element.setAttribute("role", "button");
+        element.setAttribute("tabindex", "0");
+        element.addEventListener("keydown", function (event) {
+            if (event.target === element && (event.key === "Enter" || event.key === " ")) {
+                event.preventDefault();
+                element.click();
+            }
+        });
+    }
+});

@@ -107,7 +107,9 @@ def test_a_number_is_read_in_the_countries_of_the_accounts(names) -> None:
 
 def test_legs_and_events_are_found_by_each_filter(get: Get) -> None:
     first = a_leg(external_id="l-1")
-    second = a_leg(a_conversation(account=an_account("mumbai"), started_at=NOON + timedelta(hours=1)), external_id="l-2")
+    second = a_leg(
+        a_conversation(account=an_account("mumbai"), started_at=NOON + timedelta(hours=1)), external_id="l-2"
+    )
     an_event(first, kind="started")
     an_event(second, kind="hangup", occurred_at=NOON + timedelta(hours=1))
     for parameters in [

@@ -293,8 +293,8 @@ def test_the_page_tells_the_call_from_its_start_to_its_end(admin_client, account
         ("Started", "A-leg, customer", 0),
         ("Started", "B-leg, agent", 2),
         ("Ringing", "B-leg, agent", 0),
-        ("Answered", "A-leg, customer", 3),
-        ("Answered", "B-leg, agent", 0),
+        ("Answered", "B-leg, agent", 3),
+        ("Answered", "A-leg, customer", 0),
         ("Hung up", "A-leg, customer", 13),
         ("Ended", "B-leg, agent", 0),
     ]

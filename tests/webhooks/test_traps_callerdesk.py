@@ -1,58 +1,37 @@
 """The ways in which CallerDesk's notifications mislead, each with the files that show it."""
 
-import json
 from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import permutations
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 from calls.choices import Direction, Disposition, EventKind, Flag, Label, Reason, Role, State
-from calls.records import AccountFacts, AgentRef, Alias, LegCdr, LiveEvent
-from calls.summary import CallSummary, Entry, summarize
+from calls.numbers import normalize
+from calls.records import AgentRef, Alias, LegCdr, LiveEvent, Record
+from tests.webhooks import wire
 from webhooks.decoding import decode
 from webhooks.errors import BadField, UnknownWord, UnrecognizedPayload
 from webhooks.providers import callerdesk
 
-FILES = Path(__file__).parents[1] / "deliveries" / "callerdesk"
-FACTS = AccountFacts(time_zone="Asia/Kolkata", phone_region="IN", app_id="")
+call = partial(wire.call, "callerdesk")
 
 
-def entries(name: str, facts: AccountFacts = FACTS, **changes: object) -> list[Entry]:
-    """Return what the file's delivery says; ``changes`` replace fields of its payload."""
-    file = json.loads((FILES / f"{name}.json").read_text())
-    content = file["raw"] if "raw" in file else json.dumps(file["payload"] | changes)
-    is_get = file["method"] == "GET"
-    (payload,) = decode(
-        body=b"" if is_get else content.encode(),
-        query=content.encode() if is_get else b"",
-        content_type=file["content_type"],
-    )
-    received_at = datetime.fromisoformat(file["received_at"])
-    return [Entry(record, received_at) for record in callerdesk.parse(payload, received_at=received_at, account=facts)]
+def records(name: str, **changes: object) -> list[Record]:
+    return wire.read("callerdesk", name).records(**changes)
 
 
 def legs(name: str, **changes: object) -> dict[Label, LegCdr]:
     """Return the legs of a report by their letter."""
-    records = [entry.record for entry in entries(name, **changes)]
-    assert all(isinstance(record, LegCdr) for record in records)
-    return {record.label: record for record in records}
+    found = records(name, **changes)
+    assert all(isinstance(record, LegCdr) for record in found)
+    return {record.label: record for record in found}
 
 
 def event(name: str, **changes: object) -> LiveEvent:
-    ((record, _),) = entries(name, **changes)
+    (record,) = records(name, **changes)
     assert isinstance(record, LiveEvent)
     return record
-
-
-def call(*names: str, **changes: object) -> CallSummary:
-    """Return the one conversation that the files tell, the same in every order of arrival."""
-    told = [entry for name in names for entry in entries(name, **changes)]
-    summaries = [summarize(order, FACTS) for order in permutations(told)]
-    assert summaries[0] is not None
-    assert all(summary == summaries[0] for summary in summaries)
-    return summaries[0]
 
 
 def ist(text: str) -> datetime:
@@ -63,8 +42,10 @@ def test_trap_31_times_without_an_offset_are_local_to_the_account():
     leg_a = legs("call_report_outgoing_answered")[Label.A]
     assert leg_a.started_at == datetime(2024, 12, 30, 7, 13, 19, tzinfo=UTC)
     assert leg_a.ended_at == datetime(2024, 12, 30, 7, 13, 45, tzinfo=UTC)
-    elsewhere = entries("call_report_outgoing_answered", FACTS._replace(time_zone="UTC"))[0]
-    assert elsewhere.record.started_at == datetime(2024, 12, 30, 12, 43, 19, tzinfo=UTC)
+    file = wire.read("callerdesk", "call_report_outgoing_answered")
+    utc = wire.FACTS._replace(time_zone="UTC")
+    elsewhere = callerdesk.parse(file.payload(), received_at=file.received_at, account=utc)[0]
+    assert elsewhere.started_at == datetime(2024, 12, 30, 12, 43, 19, tzinfo=UTC)
 
 
 def test_trap_31_the_epoch_in_the_call_sid_proves_the_zone():
@@ -117,9 +98,10 @@ def test_trap_37_a_missed_call_has_a_duration_and_no_talk():
 def test_trap_38_a_call_sid_that_is_a_json_number_keeps_its_digits():
     report = legs("call_report_sid_number")
     assert report[Label.A].leg_id == "1586420216.71"
-    payload = (FILES / "call_report_sid_number.json").read_text().replace("1586420216.71", "1586420216.710")
-    (decoded,) = decode(body=payload.encode(), query=b"", content_type="")
-    (longer, *_) = callerdesk.parse(decoded["payload"], received_at=ist("2026-10-06 19:50:00"), account=FACTS)
+    (payload,) = decode(
+        body=b'{"type": "call_report", "CallSid": 1586420216.710}', query=b"", content_type="application/json"
+    )
+    (longer,) = callerdesk.parse(payload, received_at=ist("2026-10-06 19:50:00"), account=wire.FACTS)
     assert longer.aliases == (Alias("call", "1586420216.710"),)
 
 
@@ -136,15 +118,15 @@ def test_trap_39_the_campaign_joins_outgoing_calls_and_never_incoming_ones():
 
 
 def test_trap_40_fields_appended_to_a_query_are_read_and_its_secret_is_not_kept():
-    appended = entries("call_report_incoming_answered_get_appended")
-    assert appended == entries("call_report_incoming_answered_get")
-    assert appended[0].record.customer_number == "9000000011"
+    appended = records("call_report_incoming_answered_get_appended")
+    assert appended == records("call_report_incoming_answered_get")
+    assert appended[0].customer_number == "9000000011"
     assert "SECRET" not in repr(appended)
 
 
 def test_trap_41_changes_of_members_and_groups_are_no_calls():
-    assert entries("member_event_add_member") == []
-    assert entries("member_event_add_member", type="call_group_update") == []
+    assert records("member_event_add_member") == []
+    assert records("member_event_add_member", type="call_group_update") == []
 
 
 def test_trap_42_a_late_live_call_does_not_reopen_a_reported_one():
@@ -196,14 +178,17 @@ def test_trap_45_an_agent_who_never_picked_up_leaves_the_customer_unrung():
 
 
 def test_trap_46_our_number_with_and_without_its_zero_is_one():
-    plain = call("call_report_incoming_answered_json", DestinationNumber="1206851234")
-    assert plain.did == call("call_report_incoming_answered_json", DestinationNumber="01206851234").did
-    assert plain.did == "+911206851234"
+    with_zero, without = (
+        legs("call_report_incoming_answered_json", DestinationNumber=number)[Label.A].did
+        for number in ("01206851234", "1206851234")
+    )
+    assert with_zero != without
+    assert normalize(with_zero, "IN") == normalize(without, "IN") == "+911206851234"
 
 
 def test_trap_47_a_row_of_the_call_list_is_not_read_as_a_report():
     with pytest.raises(UnrecognizedPayload):
-        entries("pull_call_list_v2")
+        records("pull_call_list_v2")
 
 
 def test_a_voicemail_is_missed_whatever_its_length():
@@ -240,7 +225,7 @@ def test_a_report_without_status_is_judged_by_its_times_and_talk():
 def test_a_report_is_told_from_a_live_call_by_its_fields_when_it_has_no_type():
     assert legs("call_report_table_sample")
     assert event("live_call_table_sample").kind == EventKind.ANSWERED
-    assert entries("live_call_table_sample_get") == entries("live_call_table_sample")
+    assert records("live_call_table_sample_get") == records("live_call_table_sample")
 
 
 def test_a_live_answer_proves_a_person_on_leg_b_and_nobody_when_the_ivr_picked_up():
@@ -259,12 +244,12 @@ def test_a_live_end_hangs_up_leg_a_until_the_report_comes():
 
 def test_words_of_live_calls_are_not_known_in_reports():
     with pytest.raises(UnknownWord) as failure:
-        entries("call_report_incoming_status_missed", Status="Picked")
+        records("call_report_incoming_status_missed", Status="Picked")
     assert (failure.value.field, failure.value.value) == ("Status", "Picked")
 
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "file:///etc/passwd", "data:text/html,x", "//host/x.wav"])
 def test_a_recording_has_a_web_address_or_is_refused(url):
     with pytest.raises(BadField) as failure:
-        entries("call_report_outgoing_answered", CallRecordingUrl=url)
+        records("call_report_outgoing_answered", CallRecordingUrl=url)
     assert failure.value.field == "CallRecordingUrl"

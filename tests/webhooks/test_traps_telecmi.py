@@ -1,56 +1,33 @@
 """The ways in which TeleCMI's notifications mislead, each with the files that show it."""
 
-import json
 from datetime import UTC, datetime
-from itertools import permutations
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 from calls.choices import Direction, Disposition, EventKind, Label, Reason, Role
-from calls.records import AccountFacts, AgentRef, Alias, LegCdr, LiveEvent
-from calls.summary import CallSummary, Entry, summarize
-from webhooks.decoding import decode
+from calls.records import AgentRef, Alias, LegCdr, LiveEvent, Record
+from calls.summary import Entry, summarize
+from tests.webhooks import wire
 from webhooks.errors import BadField, WrongAccount
-from webhooks.providers import telecmi
 
-FILES = Path(__file__).parents[1] / "deliveries" / "telecmi"
-FACTS = AccountFacts(time_zone="Asia/Kolkata", phone_region="IN", app_id="")
+call = partial(wire.call, "telecmi")
 
 
-def entries(name: str, facts: AccountFacts = FACTS, **changes: object) -> list[Entry]:
-    """Return what the file's delivery says; ``changes`` replace fields of its payload."""
-    file = json.loads((FILES / f"{name}.json").read_text())
-    content = file["raw"] if "raw" in file else json.dumps(file["payload"] | changes)
-    is_get = file["method"] == "GET"
-    (payload,) = decode(
-        body=b"" if is_get else content.encode(),
-        query=content.encode() if is_get else b"",
-        content_type=file["content_type"],
-    )
-    received_at = datetime.fromisoformat(file["received_at"])
-    return [Entry(record, received_at) for record in telecmi.parse(payload, received_at=received_at, account=facts)]
+def records(name: str, **changes: object) -> list[Record]:
+    return wire.read("telecmi", name).records(**changes)
 
 
 def cdr(name: str, **changes: object) -> LegCdr:
-    ((record, _),) = entries(name, **changes)
+    (record,) = records(name, **changes)
     assert isinstance(record, LegCdr)
     return record
 
 
 def event(name: str, **changes: object) -> LiveEvent:
-    ((record, _),) = entries(name, **changes)
+    (record,) = records(name, **changes)
     assert isinstance(record, LiveEvent)
     return record
-
-
-def call(*names: str) -> CallSummary:
-    """Return the one conversation that the files tell, the same in every order of arrival."""
-    told = [entry for name in names for entry in entries(name)]
-    summaries = [summarize(order, FACTS) for order in permutations(told)]
-    assert summaries[0] is not None
-    assert all(summary == summaries[0] for summary in summaries)
-    return summaries[0]
 
 
 def test_trap_01_time_dates_the_start_of_the_leg_and_neither_its_answer_nor_its_end():
@@ -71,10 +48,8 @@ def test_trap_02_the_agents_leg_of_an_inbound_call_says_outbound():
     assert event("live_in_started_leg_b_live").call_direction == Direction.INBOUND
     conversation = call("live_in_waiting_leg_a", "live_in_started_leg_b", "live_in_answered_leg_b")
     assert conversation.direction == Direction.INBOUND
-    assert {(leg.label, role) for leg, role in ((leg.key, leg.role) for leg in conversation.legs)} == {
-        ("a", Role.CUSTOMER),
-        ("b", Role.AGENT),
-    }
+    roles = {leg.key.label: leg.role for leg in conversation.legs}
+    assert roles == {"a": Role.CUSTOMER, "b": Role.AGENT}
 
 
 @pytest.mark.parametrize("name", ["live_in_started_leg_b_india", "live_in_answered_leg_b_india"])
@@ -169,7 +144,7 @@ def test_trap_21_numbers_come_as_numbers_and_as_text_with_and_without_plus():
     ],
 )
 def test_trap_22_get_and_form_say_the_same_as_json(name):
-    assert entries(f"{name}_get") == entries(f"{name}_form") == entries(name)
+    assert records(f"{name}_get") == records(f"{name}_form") == records(name)
 
 
 def test_trap_22_words_and_digits_are_read_for_what_they_mean():
@@ -196,14 +171,16 @@ def test_trap_24_a_billed_row_is_no_answer():
 
 
 def test_trap_25_the_pull_apis_cmiuid_is_the_webhooks_cmiuuid():
-    (told,) = entries("cdr_in_answered")
     report = cdr("cdr_in_answered")
-    payload = json.loads((FILES / "pull_answered_v2.json").read_text())["payload"]
-    rows = [payload["cdr"][0] | {"cmiuid": report.leg_id, "rate": 1}]
-    (row,) = entries("pull_answered_v2", cdr=rows)
-    assert set(row.record.aliases) & set(report.aliases)
-    conversation = summarize([told, row], FACTS)
-    assert conversation == summarize([row, told], FACTS)
+    rows = wire.read("telecmi", "pull_answered_v2").payload()["cdr"]
+    row = cdr("pull_answered_v2", cdr=[rows[0] | {"cmiuid": report.leg_id, "rate": 1}])
+    assert set(row.aliases) & set(report.aliases)
+    told = [
+        Entry(report, wire.read("telecmi", "cdr_in_answered").received_at),
+        Entry(row, datetime(2021, 10, 21, tzinfo=UTC)),
+    ]
+    conversation = summarize(told, wire.FACTS)
+    assert conversation == summarize(reversed(told), wire.FACTS)
     assert len(conversation.legs) == 1
     assert (conversation.disposition, conversation.talk_seconds, conversation.cost) == (Disposition.ANSWERED, 11, 1)
     assert conversation.extra_params["notes"][0]["msg"] == "Support Query"
@@ -231,14 +208,14 @@ def test_trap_28_the_time_of_an_answered_report_is_not_the_callers_start():
 
 
 def test_trap_29_a_request_for_a_route_tells_nothing_of_a_call():
-    assert entries("http_flow_inbound") == []
+    assert records("http_flow_inbound") == []
 
 
 def test_trap_30_each_row_of_a_batch_counts_and_a_bad_one_keeps_no_other_back():
     row = cdr("webhook_wrapped_cdr_batch")
     assert (row.duration_seconds, str(row.cost), row.recording) == (45, "0.100000", "rec.mp3")
     with pytest.raises(BadField) as failure:
-        entries("webhook_wrapped_cdr_batch_one_bad")
+        records("webhook_wrapped_cdr_batch_one_bad")
     assert (failure.value.field, failure.value.value) == ("rate", "a lot")
     assert [record.leg_id for record in failure.value.records] == [
         "0a562832-ac7c-48c6-8847-47c8bf2a0b7d",
@@ -246,10 +223,11 @@ def test_trap_30_each_row_of_a_batch_counts_and_a_bad_one_keeps_no_other_back():
     ]
 
 
-@pytest.mark.parametrize(("name", "field"), [("cdr_in_missed_india", "appid"), ("live_in_waiting_india", "app_id")])
+@pytest.mark.parametrize(
+    ("name", "field"), [("cdr_in_missed_other_account", "appid"), ("live_in_waiting_other_account", "app_id")]
+)
 def test_trap_48_another_accounts_app_id_is_refused(name, field):
-    mine = FACTS._replace(app_id="2222223")
     with pytest.raises(WrongAccount) as failure:
-        entries(name, mine)
+        records(name)
     assert (failure.value.field, failure.value.value) == (field, "1111113")
-    assert entries("cdr_in_answered", mine)
+    assert records("cdr_in_answered_own_account")

@@ -81,8 +81,7 @@ def _cdr(reader: Reader, word: str) -> LegCdr:
         answered_at, talk_seconds = None, 0  # a missed call's answer_time was pasted from another call's sample
     if started_at and ended_at and ended_at < started_at:
         flags.append(Flag.END_BEFORE_START)
-        ended_at = None
-    if answered_at and not (started_at or answered_at) <= answered_at <= (ended_at or answered_at):
+    elif answered_at and not (started_at or answered_at) <= answered_at <= (ended_at or answered_at):
         flags.append(Flag.ANSWER_OUTSIDE_CALL)
         answered_at = None
     return LegCdr(
@@ -177,4 +176,4 @@ def _word(table: Mapping[str, Value], word: str, field: str) -> Value:
 
 
 def _between(start: datetime | None, end: datetime | None) -> int | None:
-    return int((end - start).total_seconds()) if start and end else None
+    return int((end - start).total_seconds()) if start and end and start <= end else None

@@ -1,0 +1,150 @@
+"""While the database is away: every acknowledged delivery is on disk, and in the inbox once when it is back."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from tests.servers import postgresql_server
+from tests.serving import ROOT, until
+from tests.webhooks.door import Door
+from tests.webhooks.inbox import NOON
+from webhooks import spool
+from webhooks.models import Delivery
+
+
+@pytest.fixture
+def spooling(settings, tmp_path):
+    """A spool of this test's own, closed at its end."""
+    settings.DATA_DIR = tmp_path
+    yield tmp_path / "spool"
+    spool.close()
+
+
+def delivery(account, number: int = 0) -> Delivery:
+    body = b'{"number": %d, "nul": "\\u0000"}\x00\xff' % number
+    return Delivery(
+        account=account, received_at=NOON, method="POST", content_type="application/json", query=b"a=%FF", body=body,
+        size=len(body), digest="0" * 64, remote_address="203.0.113.9",
+    )  # fmt: skip
+
+
+def test_what_is_spooled_comes_back_byte_for_byte_and_once(account, spooling):
+    first, second = delivery(account, 1), delivery(account, 2)
+    for item in (first, second):
+        spool.append(item)
+    spool.close()
+    second.save()  # the commit that was in doubt had gone through
+    assert spool.drain_spools() == 2
+    stored = Delivery.objects.get(pk=first.pk)
+    assert (bytes(stored.body), bytes(stored.query), stored.received_at) == (first.body, b"a=%FF", NOON)
+    assert (stored.content_type, stored.remote_address, stored.status) == ("application/json", "203.0.113.9", "pending")
+    assert Delivery.objects.count() == 2
+    assert spool.is_empty()
+    assert spool.drain_spools() == 0
+
+
+def test_a_file_that_is_still_written_is_left_alone(account, spooling):
+    spool.append(delivery(account))
+    assert spool.drain_spools() == 0
+    assert not spool.is_empty()
+    spool.close()
+    assert spool.drain_spools() == 1
+
+
+def test_a_damaged_line_is_kept_apart_and_stops_nothing(account, spooling):
+    for number in range(3):
+        spool.append(delivery(account, number))
+    spool.close()
+    (file,) = spooling.glob("*.spool")
+    lines = file.read_bytes().splitlines(keepends=True)
+    torn = lines[2][: len(lines[2]) // 2]
+    file.write_bytes(lines[0] + lines[1].replace(b"POST", b"POOT") + torn)
+    assert spool.drain_spools() == 1
+    (kept,) = spooling.glob("*.bad")
+    assert kept.read_bytes() == lines[1].replace(b"POST", b"POOT") + torn
+
+
+def test_only_its_owner_may_read_the_spool(account, spooling):
+    spool.append(delivery(account))
+    (file,) = spooling.glob("*.spool")
+    assert (file.stat().st_mode & 0o777, spooling.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+APPEND_UNTIL_FULL = """
+import django; django.setup()
+from webhooks import spool
+from webhooks.models import Delivery
+from datetime import UTC, datetime
+import sys
+acknowledged = 0
+try:
+    while True:
+        body = b"x" * 700
+        spool.append(Delivery(account_id=1, received_at=datetime.now(UTC), method="POST", body=body, size=700))
+        acknowledged += 1
+except OSError:
+    print(acknowledged)
+"""
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_half_line(account, spooling):
+    run = subprocess.run(
+        [sys.executable, "-c", APPEND_UNTIL_FULL],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+        env=os.environ | {"DATA_DIR": str(spooling.parent), "DATABASE_URL": f"sqlite:///{spooling.parent}/none.sqlite3"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )  # fmt: skip
+    acknowledged = int(run.stdout)
+    assert acknowledged > 5
+    (file,) = spooling.glob("*.spool")
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert len(lines) == acknowledged
+    assert all(line.endswith(b"\n") for line in lines)
+
+
+def test_an_outage_of_the_database_costs_no_delivery(tmp_path):
+    with postgresql_server() as server:
+        door = Door("uvicorn", tmp_path, DATABASE_URL=server.url)
+
+        def send(number: int):
+            return door.ask("POST", door.path, json.dumps({"number": number}).encode())
+
+        def kept() -> list[tuple]:
+            with psycopg.connect(server.url) as database:
+                return database.execute("SELECT id, body FROM webhooks_delivery").fetchall()
+
+        try:
+            answers = [send(number) for number in range(5)]
+            server.stop()
+            with ThreadPoolExecutor(8) as pool:
+                answers += pool.map(send, range(5, 45))
+            server.start()
+            # It finds by itself that the database is back, and lets go of its file.
+            assert until(lambda: (door.manage("drain"), not list((tmp_path / "spool").glob("*.spool")))[1])
+            answers += [send(number) for number in range(45, 50)]
+            assert {answer.status for answer in answers} == {200}
+            rows = kept()
+            assert len(rows) == 50
+            assert {str(row[0]) for row in rows} == {answer.content["delivery"] for answer in answers}
+            assert sorted(json.loads(bytes(row[1]))["number"] for row in rows) == list(range(50))
+        finally:
+            door.stop()
+
+
+def test_without_database_and_spool_the_answer_is_503(tmp_path):
+    with postgresql_server() as server:
+        door = Door("uvicorn", tmp_path, DATABASE_URL=server.url)
+        try:
+            assert door.ask("POST", door.path, b"{}").status == 200
+            server.stop()
+            (tmp_path / "spool").write_text("a file where the directory should be")
+            answer = door.ask("POST", door.path, b'{"lost": true}')
+            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        finally:
+            door.stop()
