@@ -44,6 +44,7 @@ UNFOLD = {
     "SITE_SUBHEADER": lambda request: f"Times in {timezone.get_current_timezone_name()}",
     "SITE_ICON": _file("img/mark.svg"),
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _file("img/mark.svg")}],
+    "SITE_URL": None,  # there is no other site to return to
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "8px",
     "STYLES": [_file("css/ringledger.css")],

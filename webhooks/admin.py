@@ -50,6 +50,12 @@ ENDPOINTS = 2
 """Webhook URLs of an account that may be valid at once: the old and the new one while the provider is told."""
 
 
+def label_of(account: Account) -> str:
+    """Return the name of the account's provider; its slug when the adapter is gone."""
+    provider = PROVIDERS.get(account.provider)
+    return provider.label if provider else account.provider
+
+
 def status_word(delivery: Delivery) -> str:
     """Return the status of a delivery as a coloured word."""
     return format_html('<span class="rl-word rl-{}">{}</span>', delivery.status, delivery.get_status_display())
@@ -73,6 +79,8 @@ class StatusFilter(DropdownFilter):
 
 
 class ProviderFilter(DropdownFilter):
+    """The provider of the account."""
+
     title = "provider"
     parameter_name = "provider"
 
@@ -98,6 +106,8 @@ class ErrorFilter(DropdownFilter):
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
+    """The inbox: what came in, what was not understood and why, and the button that has it read again."""
+
     list_display = ["received", "account_name", "provider_label", "status_column", "error_text", "size_text", "repeats"]
     list_filter = [
         StatusFilter,
@@ -122,7 +132,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     @display(description="provider")
     def provider_label(self, delivery: Delivery) -> str:
-        return PROVIDERS[delivery.account.provider].label
+        return label_of(delivery.account)
 
     @display(description="status")
     def status_column(self, delivery: Delivery) -> str:
@@ -177,7 +187,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         context |= {
             "delivery": delivery,
             "status_word": status_word(delivery),
-            "provider_label": PROVIDERS[delivery.account.provider].label,
+            "provider_label": label_of(delivery.account),
             "query_text": bytes(delivery.query).decode("utf-8", "replace"),
             "advice": ADVICE.get(delivery.error_class, ""),
             "calls": calls.select_related("account", "agent"),
@@ -219,6 +229,8 @@ class AccountForm(forms.ModelForm):
 
 @admin.register(Account)
 class AccountAdmin(BaseAdmin):
+    """Accounts, and on each one's page its webhook URLs: copied, replaced, retired and tried out there."""
+
     form = AccountForm
     list_display = ["shown_name", "slug", "provider_label", "app_id", "unit", "is_active"]
     search_fields = ["slug", "name", "app_id"]
@@ -236,7 +248,7 @@ class AccountAdmin(BaseAdmin):
 
     @display(description="provider")
     def provider_label(self, account: Account) -> str:
-        return PROVIDERS[account.provider].label
+        return label_of(account)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
         return ["provider"] if obj else []
@@ -253,7 +265,7 @@ class AccountAdmin(BaseAdmin):
     def response_add(self, request: HttpRequest, obj: Account, post_url_continue: str | None = None) -> HttpResponse:
         if {"_addanother", "_popup"} & request.POST.keys():
             return super().response_add(request, obj, post_url_continue)
-        self.message_user(request, f"{obj} is ready. Give its webhook URL to {PROVIDERS[obj.provider].label}.")
+        self.message_user(request, f"{obj} is ready. Give its webhook URL to {label_of(obj)}.")
         return redirect("admin:calls_account_change", obj.pk)
 
     def get_urls(self) -> list[URLPattern]:

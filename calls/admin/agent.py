@@ -12,6 +12,8 @@ from calls.templatetags import words
 
 @admin.register(Agent)
 class AgentAdmin(BaseAdmin):
+    """Our people; made on first sight of a call, named here."""
+
     list_display = ["shown_name", "external_id", "extension", "phone_text", "account"]
     list_select_related = ["account"]
     list_filter = [("account", RelatedDropdownFilter)]

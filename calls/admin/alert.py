@@ -26,6 +26,8 @@ class OpenFilter(DropdownFilter):
 
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyAdmin):
+    """What staff had to know of, and whether it still holds."""
+
     list_display = ["message", "state_word", "account", "opened", "cleared", "mailed"]
     list_select_related = ["account"]
     list_filter = [OpenFilter, ("account", RelatedDropdownFilter)]

@@ -24,6 +24,8 @@ class ApiKeyForm(forms.ModelForm):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(BaseAdmin):
+    """Keys of programs: made, limited by scopes, deactivated; shown once."""
+
     form = ApiKeyForm
     list_display = ["name", "hint_text", "scope_text", "is_active", "created", "last_used"]
     actions = ["deactivate"]

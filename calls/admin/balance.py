@@ -12,6 +12,8 @@ from calls.templatetags import words
 
 @admin.register(BalanceReading)
 class BalanceReadingAdmin(ReadOnlyAdmin):
+    """Balances as the provider stated them, and the gaps between them."""
+
     list_display = ["occurred", "account", "balance_text", "charge_text", "gap_text", "call_link"]
     list_select_related = ["account", "conversation"]
     list_filter = [("occurred_at", TimeRangeFilter), ("account", RelatedDropdownFilter)]

@@ -66,6 +66,8 @@ class TagForm(ActionForm):
 
 @admin.register(Conversation)
 class ConversationAdmin(BaseAdmin):
+    """One line per call, and its page. Staff put tags on it; everything else is derived."""
+
     list_display = [
         "customer", "direction_word", "outcome_word", "agent_name", "did_number", "account_name", "started",
         "ring", "talk", "cost_text",

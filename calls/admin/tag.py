@@ -6,4 +6,6 @@ from calls.models import Tag
 
 @admin.register(Tag)
 class TagAdmin(BaseAdmin):
+    """The words that staff put on calls."""
+
     search_fields = ["name"]

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from zlib import crc32
 from zoneinfo import ZoneInfo
 
-from webhooks.simulator import piopiy
+from webhooks.simulator import callerdesk, piopiy, telecmi
 from webhooks.simulator.call import Call, Expected, Kind, Notice, Person, SimulatedAccount, Wire, encode
 
-PROVIDERS = {"piopiy": piopiy}
+PROVIDERS = {"piopiy": piopiy, "telecmi": telecmi, "callerdesk": callerdesk}
 NAMES = ("Asha", "Ravi", "Meera", "Imran", "Divya", "Karan", "Leela", "Arjun", "Nisha", "Joseph")
 AGENTS, DIDS, CUSTOMERS = 6, 3, 300
 """How many there are to each account."""

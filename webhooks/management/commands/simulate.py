@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from calls.models import Account
-from webhooks.models import Endpoint
 from webhooks.simulator.call import SimulatedAccount
 from webhooks.simulator.plan import plan
 from webhooks.simulator.play import ServerAway, Tally, play, wait_until_up
