@@ -358,6 +358,15 @@ def test_a_test_delivery_becomes_a_call_and_leaves_the_money_alone(admin_client,
     assert not BalanceReading.objects.exists()
 
 
+def test_the_command_on_the_first_page_makes_a_call(admin_client, account):
+    page = unescape(admin_client.get("/admin/").content.decode())
+    deliver(account, re.search(r"-d '(.*?)'", page)[1].encode(), received_at=timezone.now())
+    drain()
+    assert Delivery.objects.get().status == Delivery.Status.PROCESSED
+    assert Conversation.objects.get().disposition == "answered"
+    assert "curl" not in admin_client.get("/admin/").content.decode()
+
+
 def test_a_test_delivery_that_is_refused_says_why(admin_client, account, endpoint):
     Account.objects.filter(pk=account.pk).update(allowed_networks="203.0.113.0/24")
     page = admin_client.post(f"/admin/calls/account/{account.pk}/test-delivery/", follow=True).content.decode()

@@ -76,7 +76,6 @@ def test_what_is_odd_ends_in_quarantine_and_nothing_else_does(provider: str):
     quarantined = set(Delivery.objects.filter(status="quarantined").values_list("pk", flat=True))
     assert quarantined == {delivery.pk for request, delivery in rows.items() if request.is_odd}
     assert len({Delivery.objects.get(pk=pk).error_class for pk in quarantined}) == 3
-    assert len(quarantined) <= 0.02 * len(rows)
 
 
 @pytest.mark.django_db
@@ -115,6 +114,13 @@ def test_it_plays_every_kind_and_dialect_of_every_provider():
         assert {scenario.dialect for scenario in mine} == set(provider.DIALECTS)
     methods = Counter((request.method, request.content_type) for call in scenarios for request in call.requests)
     assert set(methods) == {("POST", "application/json"), ("POST", "application/x-www-form-urlencoded"), ("GET", "")}
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_at_most_one_request_in_a_hundred_is_odd(provider: str):
+    scenarios = generate_calls(1, 1200, accounts=[SimulatedAccount("some-account", provider)])
+    requests = [request for scenario in scenarios for request in scenario.requests]
+    assert 0 < sum(request.is_odd for request in requests) <= 0.01 * len(requests)
 
 
 def test_piopiy_sends_each_cdr_again_after_5_15_and_30_minutes():
@@ -212,7 +218,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    do_GET = do_POST
+    do_GET = do_POST  # noqa: N815
 
     def log_message(self, *arguments: object) -> None:
         pass
