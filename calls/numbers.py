@@ -5,6 +5,9 @@ from functools import lru_cache
 
 import phonenumbers
 
+WHOLE_NUMBER = 7
+"""Digits from which a typed number is taken for a whole one, not for a part."""
+
 _NOT_DIGITS = re.compile(r"[^0-9]", re.ASCII)
 
 
@@ -45,6 +48,8 @@ def display(number: str) -> str:
 def search_digits(query: str) -> str:
     """Return the digits by which a typed number, in any spelling or in part, is found inside a stored one.
 
-    A leading ``00`` or ``0`` is how people dial, not part of what is stored.
+    Zeros at the head of a whole number are only dialled; at the head of a part, such as the last 0001, they count.
     """
-    return _NOT_DIGITS.sub("", query).lstrip("0")
+    digits = _NOT_DIGITS.sub("", query.replace("(0)", ""))  # as in +44 (0)7700 900123
+    whole = digits.lstrip("0")
+    return whole if len(whole) >= WHOLE_NUMBER else digits

@@ -1,7 +1,6 @@
 """Conversations: the list staff live in, and the page of one call."""
 
 import re
-import string
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,8 +31,6 @@ from calls.numbers import display as display_number
 from calls.numbers import search_digits
 from calls.templatetags import words
 
-WHOLE_NUMBER = 7
-"""Digits from which a typed number is taken for a whole one, not for a part."""
 OTHER_CALLS = 5
 """How many calls of the same number a call's page shows."""
 
@@ -48,7 +45,7 @@ class DidFilter(TextFilter):
     parameter_name = "did"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        digits = _digits(self.value() or "")
+        digits = search_digits(self.value() or "")
         return queryset.filter(did__contains=digits) if digits else queryset
 
 
@@ -204,16 +201,9 @@ def find(calls: QuerySet[Conversation], query: str) -> QuerySet[Conversation]:
     wanted |= Q(pk__in=ConversationAlias.objects.filter(value=text).values("conversation"))
     if UUID_TEXT.fullmatch(text):
         wanted |= Q(pk=text)
-    if digits := "" if LETTER.search(text) else _digits(text):
+    if digits := "" if LETTER.search(text) else search_digits(text):
         wanted |= Q(customer_number__contains=digits) | Q(did__contains=digits)
     return calls.filter(wanted)
-
-
-def _digits(text: str) -> str:
-    """Return the digits to look for: zeros before a whole number are dialled only, those before a part of one count."""
-    text = text.replace("(0)", "")  # as in +44 (0)7700 900123
-    digits = search_digits(text)
-    return digits if len(digits) >= WHOLE_NUMBER else "".join(char for char in text if char in string.digits)
 
 
 def call_context(call: Conversation) -> dict[str, Any]:

@@ -94,12 +94,10 @@ class ConversationFilters(AccountFilters):
     tag = TextsParameter("Tag, or several; any of them will do.", method="with_tag")
 
     def of_number(self, queryset: QuerySet[Conversation], name: str, text: str) -> QuerySet[Conversation]:
-        # The zeros at the head of a fragment belong to it (the last digits 0001), at the head of a number they do not.
-        fragments = {_digits(text)} | {search_digits(spelling) for spelling in _spellings(text)}
         condition = Q()
-        for digits in fragments:
-            if len(digits) >= FEWEST_DIGITS:
-                condition |= Q(customer_number__contains=digits) | Q(did__contains=digits)
+        for spelling in _spellings(text):
+            digits = search_digits(spelling)
+            condition |= Q(customer_number__contains=digits) | Q(did__contains=digits)
         return queryset.filter(condition)
 
     def of_whole_number(self, queryset: QuerySet[Conversation], name: str, text: str) -> QuerySet[Conversation]:
