@@ -92,12 +92,13 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
 else:
+    # What the URL says, such as sslmode, comes on top.
     DATABASES["default"]["OPTIONS"] = {
         "pool": {"min_size": 1, "max_size": 8, "timeout": 10},
         "connect_timeout": 2,
         "keepalives_idle": 5,
         "tcp_user_timeout": 5000,
-    }
+    } | DATABASES["default"].get("OPTIONS", {})
 
 REDIS_URL = env.redis_url("REDIS_URL")
 CACHES = {

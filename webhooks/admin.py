@@ -251,7 +251,15 @@ class AccountAdmin(BaseAdmin):
         return label_of(account)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
-        return ["provider"] if obj else []
+        return ["provider", "provider_label"] if obj else []
+
+    def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> list:
+        """Show the provider's name, not its slug, once it is chosen."""
+        names = {"provider": "provider_label"} if obj else {}
+        return [
+            (title, {"fields": [names.get(name, name) for name in options["fields"]]})
+            for title, options in self.fieldsets
+        ]
 
     def has_delete_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
         # Django's own page would load every delivery of the account, to say that they protect it.

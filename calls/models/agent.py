@@ -1,5 +1,7 @@
 from django.db import models
 
+from calls.numbers import display
+
 
 class Agent(models.Model):
     """One of our people, as an account's provider knows them. Made on first sight; staff add name and phone."""
@@ -17,4 +19,4 @@ class Agent(models.Model):
         constraints = [models.UniqueConstraint(fields=["account", "external_id"], name="agent_external_id")]
 
     def __str__(self) -> str:
-        return self.name or self.external_id
+        return self.name or display(self.external_id)

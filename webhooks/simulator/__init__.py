@@ -1,5 +1,4 @@
-"""Made-up calls as the providers would tell them: for demos, load and tests. Pure except for ``play``.
+"""Made-up traffic of the providers: what a call would make each of them send, when, and what should come of it.
 
-``plan.plan`` gives the requests of a run in order of time; ``plan.generate_calls`` gives whole calls together with what
-they should amount to. Numbers are of the block +91 90000 0xxxx, which the providers' own samples use.
+Everything but ``play`` is pure: the same seed and start give the same bytes. All people and numbers are fictional.
 """

@@ -1,171 +1,168 @@
-"""Calls as CallerDesk and its white labels tell them: everything as text, times in the account's zone, no retries.
+"""What CallerDesk and its white labels send of a call: live calls and one report, as JSON, form or query.
 
-Fields and words follow docs.callerdesk.io (sample-payload, incoming-call-reports-status, outgoing-call-reports-status);
-the white label's follow its live report, tests/deliveries/callerdesk/call_report_incoming_missed_live.json.
+Fields and words are those of docs.callerdesk.io/sample-payload, /incoming-call-reports-status and
+/outgoing-call-reports-status, the two samples of api.callerdesk.io, and a white label's report received live. Every
+value is text; times are local to the account's zone.
 """
 
-from datetime import datetime, timedelta
 from decimal import Decimal
-from math import ceil
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from webhooks.simulator.scenario import Agent, Call, Expected, Payload
+from webhooks.simulator.call import Call, Expected, Kind, Notice, Transport, expect
 
-KINDS = {
-    "inbound answered": 36,
-    "inbound missed": 18,
-    "inbound busy": 6,
-    "outbound answered": 22,
-    "outbound customer missed": 9,
-    "outbound customer busy": 3,
-    "outbound agent missed": 6,
+SHARES = {
+    Kind.IN_ANSWERED: 38,
+    Kind.IN_MISSED: 18,
+    Kind.IN_BUSY: 6,
+    Kind.OUT_ANSWERED: 22,
+    Kind.OUT_CUSTOMER_MISSED: 8,
+    Kind.OUT_CUSTOMER_BUSY: 3,
+    Kind.OUT_AGENT_MISSED: 5,
 }
-DIALECTS = {("plain", "json"): 55, ("plain", "form"): 15, ("plain", "get"): 15, ("white label", "json"): 15}
-ONLY_POSTED = ("type", "error_code", "LegA_Picked_time", "LegB_Start_time", "LegB_Picked_time", "key_press",
-               "hangup_cause", "Uniqueid", "call_group", "receiver_name")  # fmt: skip
-"""What the page's GET sample of a report lacks."""
+DIALECTS = {"json": 6, "white label": 2, "form": 1, "get": 1}
+TRANSPORTS = {"form": Transport.FORM, "get": Transport.QUERY}
+RESEND_MINUTES = ()
 
 
-class _Times(NamedTuple):
-    """When what happened; ``None``: never."""
-
-    start: datetime
-    a_picked: datetime | None
-    b_started: datetime | None
-    b_picked: datetime | None
-    end: datetime
+class _Word(NamedTuple):
+    status: str
+    hangup_cause: str
 
 
-def act(call: Call) -> Expected:
-    """Make up the notifications of ``call`` and return what they amount to."""
-    dialect, transport = call.rng.choices(list(DIALECTS), list(DIALECTS.values()))[0]
-    teller = _Teller(call, transport, is_white_label=dialect == "white label")
-    return _inbound(call, teller) if call.kind.startswith("inbound") else _outbound(call, teller)
+WORDS = {
+    Kind.IN_ANSWERED: _Word("ANSWER", "ANSWER(16-customer)"),
+    Kind.IN_MISSED: _Word("NO ANSWER", "NOANSWER(0-agent)"),
+    Kind.IN_BUSY: _Word("AgentEngaged", "BUSY(17-agent)"),
+    Kind.OUT_ANSWERED: _Word("ANSWER", "ANSWER(16-customer)"),
+    Kind.OUT_AGENT_MISSED: _Word("CANCEL", "NOANSWER(0-agent)"),
+    Kind.OUT_CUSTOMER_MISSED: _Word("Cancel-Customer", "NOANSWER (0-customer)"),
+    Kind.OUT_CUSTOMER_BUSY: _Word("BUSY", "BUSY(17-customer)"),
+}
 
 
-def _inbound(call: Call, teller: "_Teller") -> Expected:
-    customer, agent = call.office.customer(call.rng), call.rng.choice(call.office.agents)
-    start = call.whole_start
-    call.call_id = f"{int(start.timestamp())}.{call.office.next_number()}"
-    parties = teller.parties("IVR", source=customer, dialled=agent.number)
-    rings = start + timedelta(seconds=call.seconds(4))
-    teller.live(parties, call.rng.choice(["Ringing", "Transfer to agent"]), start, rings)
-    if call.kind == "inbound answered":
-        picked = rings + timedelta(seconds=call.ring())
-        end = picked + timedelta(seconds=call.talk())
-        teller.live(parties, "ANSWER", start, picked)
-        words, disposition = ("ANSWER", "ANSWER(16)"), "answered"
-        times = _Times(start, start, rings, picked, end)
+def tell(call: Call) -> tuple[list[Notice], Expected]:
+    """Return what is sent of ``call``, and what should come of it. Cost is in coins."""
+    is_outbound = call.kind.startswith("out")
+    is_answered = call.kind in {Kind.IN_ANSWERED, Kind.OUT_ANSWERED}
+    common = _common(call, is_outbound=is_outbound)
+    # Leg a of an incoming call is the caller, whom the IVR picks up at once.
+    a_picked = call.pickup_seconds if is_outbound else 1
+    was_b_rung = call.kind not in {Kind.OUT_AGENT_MISSED, Kind.IN_BUSY}
+    b_started = a_picked + 1
+    b_ended = b_started + call.ring_seconds if was_b_rung else a_picked
+    end = b_ended + (call.talk_seconds if is_answered else 0)
+    talk = call.talk_seconds if is_answered else 0
+    coins = call.minutes(talk)
+    if is_outbound and was_b_rung:
+        coins += call.minutes(end - a_picked)
+    word = WORDS[call.kind]
+    live = []
+    if was_b_rung:
+        live.append(_live(call, common, "Transfer to agent" if not is_outbound else "Ringing", b_started))
+    if is_answered:
+        live.append(_live(call, common, "Picked", b_ended))
+    fields = common | {
+        "CallDuration": str(end),
+        "TalkDuration": str(talk),
+        "coins": str(coins),
+        "Status": word.status,
+        "EndTime": _local(call, end),
+        "CallRecordingUrl": _recording(call, end) if is_answered else "",
+    }
+    if call.dialect == "get":
+        # The sample of a GET has neither the type nor the legs, and the letter n between date and time.
+        for name in ("StartTime", "EndTime"):
+            fields[name] = str(fields[name]).replace(" ", "n")
     else:
-        times = _Times(start, start, rings, None, rings + timedelta(seconds=call.ring_out()))
-        if call.kind == "inbound busy":
-            words, disposition = (call.rng.choice(["BUSY", "AgentEngaged"]), "BUSY(17)"), "busy"
-        else:
-            words, disposition = (call.rng.choice(["NO ANSWER", "AbandonedCall"]), "(0)"), "missed"
-        teller.live(parties, words[0], start, times.end)
-        if call.kind == "inbound missed" and call.rng.random() < 0.5:
-            parties, agent = parties | {"DialWhomNumber": "0"}, None
-    coins = _minutes(start, times.end) if times.b_picked else 0
-    cost = teller.report(parties, words, times, coins, agent)
-    return Expected("inbound", disposition, f"+{customer}", _talk(times), cost)
+        fields |= {
+            "type": "call_report",
+            "call_group": "" if is_outbound else "All Agent",
+            "receiver_name": call.agent.name if is_outbound or is_answered else "0",
+            "error_code": "0",
+            "LegA_Picked_time": _local(call, a_picked) if call.kind != Kind.OUT_AGENT_MISSED else "",
+            "LegB_Start_time": _local(call, b_started) if was_b_rung else "",
+            "LegB_Picked_time": _local(call, b_ended) if is_answered else _no_time(call),
+            "key_press": "" if is_outbound else str(1 + call.number % 3),
+            "hangup_cause": word.hangup_cause,
+            "Uniqueid": common["CallSid"],
+        }
+    if call.dialect == "white label":
+        fields |= _white_label_extras(call)
+        if call.kind == Kind.IN_MISSED:
+            # Received live: the status is empty, and the word stands in callstatus behind a blank.
+            fields |= {"Status": "", "callstatus": " No Answer", "hangup_cause": "(0)"}
+    report = Notice(call.at(end), fields, _transport(call), is_report=True)
+    return [*live, report], expect(call, cost=Decimal(coins))
 
 
-def _outbound(call: Call, teller: "_Teller") -> Expected:
-    customer, agent = call.office.customer(call.rng), call.rng.choice(call.office.agents)
-    start = call.whole_start
-    campaign = call.office.next_number()
-    call.call_id = str(call.office.next_number())
-    parties = teller.parties("WEBOBD", source=agent.number, dialled=customer) | {"campid": str(campaign)}
-    if call.kind == "outbound agent missed":
-        times = _Times(start, None, None, None, start + timedelta(seconds=call.ring_out()))
-        cost = teller.report(parties, ("CANCEL", "NOANSWER(0-agent)"), times, 0, agent)
-        return Expected("outbound", "missed", f"+{customer}", 0, cost)
-    a_picked = start + timedelta(seconds=call.ring())
-    teller.live(parties, "Leg A Answer", start, a_picked)
-    if call.kind == "outbound answered":
-        b_picked = a_picked + timedelta(seconds=call.ring())
-        times = _Times(start, a_picked, a_picked, b_picked, b_picked + timedelta(seconds=call.talk()))
-        teller.live(parties, "ANSWER", start, b_picked)
-        words, disposition = ("ANSWER", "ANSWER(16-customer)"), "answered"
-    else:
-        times = _Times(start, a_picked, a_picked, None, a_picked + timedelta(seconds=call.ring_out()))
-        words, disposition = ("Cancel-Customer", "NOANSWER (0-customer)"), "missed"
-        if call.kind == "outbound customer busy":
-            words, disposition = ("BUSY", "BUSY(17-customer)"), "busy"
-    # Each leg costs a coin for each minute begun, the customer's only once it is picked up.
-    coins = _minutes(a_picked, times.end) + (_minutes(times.b_picked, times.end) if times.b_picked else 0)
-    cost = teller.report(parties, words, times, coins, agent)
-    return Expected("outbound", disposition, f"+{customer}", _talk(times), cost)
+def odd(call: Call) -> Notice:
+    """Return a report that cannot be understood: a new word, a senseless field, or a JavaScript literal."""
+    fields = _common(call, is_outbound=False)
+    fields |= {"CallSid": f"odd-{fields['CallSid']}", "type": "call_report", "Status": "PARKED"}
+    notice = Notice(call.at(call.pickup_seconds), fields, is_odd=True)
+    shape = call.number % 3
+    if shape == 1:
+        fields |= {"Status": "ANSWER", "CallDuration": "00:01:26"}
+    elif shape == 2:
+        notice.raw = f"{{ type: 'call_report', Status: 'ANSWER', CallSid: '{fields['CallSid']}' }}".encode()
+    return notice
 
 
-class _Teller:
-    """Tells of one call by one transport."""
-
-    def __init__(self, call: Call, transport: str, *, is_white_label: bool) -> None:
-        self.call = call
-        self.transport = transport
-        self.is_white_label = is_white_label
-        self.zone = ZoneInfo(call.account.time_zone)
-
-    def parties(self, direction: str, *, source: str, dialled: str) -> Payload:
-        # The DID's leading 0 comes and goes.
-        did = self.call.rng.choice(["0", ""]) + self.call.rng.choice(self.call.office.dids)[2:]
-        return {
-            "SourceNumber": "0" + source[2:], "DestinationNumber": did, "DialWhomNumber": "0" + dialled[2:],
-            "Direction": direction, "CallSid": self.call.call_id, "campid": "0" if self.is_white_label else "",
-        }  # fmt: skip
-
-    def live(self, parties: Payload, status: str, start: datetime, at: datetime) -> None:
-        kind = {"type": "live_call"} if self.is_white_label else {}
-        payload = kind | parties | {"Status": status, "StartTime": self._time(start), "call_group": "All Agent"}
-        self.call.tell(at, payload, self.transport, is_live=True)
-
-    def report(
-        self, parties: Payload, words: tuple[str, str], times: _Times, coins: int, agent: Agent | None
-    ) -> Decimal:
-        """Send the report and return the coins that it states; ``words`` are Status and hangup_cause."""
-        cost = Decimal(coins) * (Decimal("1.5") if self.is_white_label else 1)
-        status, cause = words
-        is_outgoing = parties["Direction"] == "WEBOBD"
-        payload: Payload = {
-            "type": "call_report", **parties, "Status": status, "hangup_cause": cause, "coins": str(cost),
-            "CallDuration": str(int((times.end - times.start).total_seconds())), "TalkDuration": str(_talk(times)),
-            "StartTime": self._time(times.start), "EndTime": self._time(times.end),
-            "LegA_Picked_time": self._time(times.a_picked), "LegB_Start_time": self._time(times.b_started),
-            "LegB_Picked_time": self._time(times.b_picked) or ("0000-00-00 00:00:00" if times.b_started else ""),
-            "CallRecordingUrl": self._recording(is_outgoing=is_outgoing) if times.b_picked else "",
-            "call_group": "" if is_outgoing else "All Agent", "receiver_name": agent.name if agent else "0",
-            "error_code": "0", "key_press": "", "Uniqueid": self.call.call_id,
-        }  # fmt: skip
-        if self.is_white_label:
-            payload |= self._extras(parties)
-            if status == "NO ANSWER":
-                payload |= {"Status": "", "callstatus": " No Answer"}
-        if self.transport == "get":
-            payload = {key: value for key, value in payload.items() if key not in ONLY_POSTED}
-            payload |= {key: str(payload[key]).replace(" ", "n") for key in ("StartTime", "EndTime")}
-        self.call.tell(times.end, payload, self.transport, is_live=False)
-        return cost
-
-    def _extras(self, parties: Payload) -> Payload:
-        return {
-            "agent_email": "agent@example.test", "account_id": "17", "group_id": "3",
-            "cparty_number": parties["SourceNumber"], "cparty_recording": "",
-        }  # fmt: skip
-
-    def _recording(self, *, is_outgoing: bool) -> str:
-        folder = "outgoing" if is_outgoing else "incoming"
-        return f"https://callrecords.example.test/{folder}/{self.call.call_id}.wav"
-
-    def _time(self, moment: datetime | None) -> str:
-        return moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S") if moment else ""
+def _common(call: Call, *, is_outbound: bool) -> dict[str, object]:
+    """Return what live calls and reports have in common. SourceNumber is whoever is leg a."""
+    agent, customer = _national(call.agent.phone), _national(call.customer)
+    is_nobody = call.kind in {Kind.IN_MISSED, Kind.IN_BUSY}
+    number = call.ids.randrange(10**6)
+    return {
+        "SourceNumber": agent if is_outbound else customer,
+        # Our number comes without its leading 0 now and then.
+        "DestinationNumber": _national(call.did).removeprefix("0") if call.number % 2 else _national(call.did),
+        "DialWhomNumber": customer if is_outbound else ("0" if is_nobody else agent),
+        "StartTime": _local(call, 0),
+        "CallSid": f"{int(call.starts_at.timestamp())}{number:06d}"
+        if is_outbound
+        else f"{int(call.starts_at.timestamp())}.{number}",
+        "Direction": "WEBOBD" if is_outbound else "IVR",
+        "campid": str(9_000_000_000 + number + int(call.starts_at.timestamp())) if is_outbound else "0",
+    }
 
 
-def _talk(times: _Times) -> int:
-    return int((times.end - times.b_picked).total_seconds()) if times.b_picked else 0
+def _live(call: Call, common: dict[str, object], word: str, seconds: int) -> Notice:
+    fields = common | {"type": "live_call", "Status": word, "call_group": ""}
+    del fields["campid"]
+    return Notice(call.at(seconds), fields, _transport(call))
 
 
-def _minutes(start: datetime, end: datetime) -> int:
-    """Return how many minutes were begun."""
-    return ceil((end - start).total_seconds() / 60)
+def _white_label_extras(call: Call) -> dict[str, object]:
+    return {
+        "callstatus": WORDS[call.kind].status,
+        "agent_email": f"{call.agent.name.lower()}@example.com",
+        "account_id": "4711",
+        "group_id": "12",
+        "cparty_number": _national(call.customer),
+        "cparty_recording": "",
+    }
+
+
+def _recording(call: Call, end: int) -> str:
+    way = "outgoing" if call.kind == Kind.OUT_ANSWERED else "incoming"
+    return f"https://newcallrecords.callerdesk.io/{way}/{call.at(end):%m_%Y}/{call.uuid()}.wav"
+
+
+def _no_time(call: Call) -> str:
+    """Return one of the ways in which CallerDesk says that something never happened."""
+    return ("", "0000-00-00 00:00:00")[call.number % 2]
+
+
+def _local(call: Call, seconds: int) -> str:
+    return f"{call.at(seconds).astimezone(ZoneInfo(call.account.time_zone)):%Y-%m-%d %H:%M:%S}"
+
+
+def _national(number: str) -> str:
+    """Return digits with an Indian country code as CallerDesk writes them: with a leading 0 instead."""
+    return f"0{number.removeprefix('91')}"
+
+
+def _transport(call: Call) -> Transport:
+    return TRANSPORTS.get(call.dialect, Transport.JSON)

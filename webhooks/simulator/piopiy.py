@@ -1,218 +1,203 @@
-"""Calls as PIOPIY tells them.
+"""What PIOPIY sends of a call, in its current, older and India dialects.
 
-Fields and words follow doc.telecmi.com/piopiy/docs (webhooks-overview, inbound-webhooks-*, outbound-webhooks-*,
-live-*) in the current and the older revision, and doc.telecmi.com/piopiy-india/docs.
+Fields and words are those of the samples on doc.telecmi.com/piopiy/docs (webhooks-overview, inbound-webhooks-*,
+outbound-webhooks-*, live-*) and doc.telecmi.com/piopiy-india/docs.
 """
 
 import json
-from datetime import datetime, timedelta
 from decimal import Decimal
-from math import ceil
-from typing import NamedTuple
 
-from webhooks.simulator.scenario import Call, Charge, Expected, Payload
+from webhooks.simulator.call import Call, Expected, Kind, Notice, expect, milliseconds
 
-KINDS = {
-    "inbound answered": 30,
-    "inbound missed": 18,
-    "inbound stream": 8,
-    "outbound answered": 22,
-    "outbound customer missed": 10,
-    "outbound agent missed": 6,
-    "outbound one leg": 6,
+SHARES = {
+    Kind.IN_ANSWERED: 36,
+    Kind.IN_MISSED: 18,
+    Kind.IN_STREAM: 6,
+    Kind.OUT_ANSWERED: 22,
+    Kind.OUT_CUSTOMER_MISSED: 12,
+    Kind.OUT_AGENT_MISSED: 6,
 }
-DIALECTS = {"current": 70, "older": 15, "india": 15}
-RESENT_MINUTES = (5, 15, 30)
-"""webhooks-overview: every CDR is sent again 5 minutes after the first time, then after 10 and 15 more."""
-RATES = {"a": Decimal("0.45"), "b": Decimal("0.5")}
-"""Charge for each minute begun, in the account's currency."""
+DIALECTS = {"current": 7, "older": 2, "india": 1}
+RESEND_MINUTES = (5, 15, 30)
+"""A CDR is sent again so long after the first time, whatever was answered (webhooks-overview)."""
+CHARGE = Decimal("0.450000")
+"""For each started minute of an answered leg."""
+SAMPLE_APP_ID = "2222222"
 
 
-class _Leg(NamedTuple):
-    letter: str
-    uuid: str
-    direction: str
-    from_number: str
-    to_number: str
-    start: datetime
-    answer: datetime | None
-    end: datetime
-
-    @property
-    def talk(self) -> int:
-        return int((self.end - self.answer).total_seconds()) if self.answer else 0
-
-    @property
-    def charge(self) -> Decimal:
-        return RATES[self.letter] * ceil(self.talk / 60)
+def tell(call: Call) -> tuple[list[Notice], Expected]:
+    """Return what is sent of ``call``, and what should come of it."""
+    notices = _inbound(call) if call.kind.startswith("in") else _outbound(call)
+    charges = [notice.charge for notice in notices if notice.charge is not None]
+    # Of an outgoing call whose agent does not pick up, PIOPIY names the agent's number and no other.
+    is_customer_told = call.kind != Kind.OUT_AGENT_MISSED
+    return notices, expect(call, cost=sum(charges, Decimal(0)) if charges else None, is_customer_told=is_customer_told)
 
 
-def act(call: Call) -> Expected:
-    """Make up the notifications of ``call`` and return what they amount to."""
-    dialect = call.rng.choices(list(DIALECTS), list(DIALECTS.values()))[0]
-    return _inbound(call, dialect) if call.kind.startswith("inbound") else _outbound(call, dialect)
+def odd(call: Call) -> Notice:
+    """Return a notification that cannot be understood: a new word, a wrong unit, or the pages' JavaScript literal."""
+    leg = _Leg(call, "a", call.uuid(), "inbound", to=call.did, start=0)
+    fields = leg.fields(call.uuid()) | {"status": "in_parked"}
+    notice = Notice(call.at(call.pickup_seconds), fields, is_odd=True)
+    shape = call.number % 3
+    if shape == 1:
+        notice.fields |= {"status": "in_answered", "time": int(call.starts_at.timestamp())}
+    elif shape == 2:
+        notice.raw = f"{{ appid: {_app_id(call)}, status: 'in_answered', cmiuuid: '{leg.uuid}' }}".encode()
+    return notice
 
 
-def _inbound(call: Call, dialect: str) -> Expected:
-    customer, did = call.office.customer(call.rng), call.rng.choice(call.office.dids)
-    a_uuid, start = call.uuid(), call.whole_start
-    # The page inbound-webhooks-answered in its older revision has a conversation id of its own; the others leg a's.
-    teller = _Teller(call, dialect, conversation=a_uuid, cdr_conversation=call.uuid() if dialect == "older" else a_uuid)
-    if call.kind == "inbound missed":
-        end = start + timedelta(seconds=call.ring_out())
-        legs = [_Leg("a", a_uuid, "inbound", customer, did, start, None, end)]
-        if call.rng.random() < 0.7:  # with the id of leg a, as on the page inbound-webhooks-missed
-            legs.append(_Leg("b", a_uuid, "outbound", customer, did, start, None, end))
-        for leg in legs:
-            teller.cdr(leg)
-        return teller.expect("inbound", "missed", customer, 0, legs)
-    answer = start + timedelta(seconds=call.ring())
-    end = answer + timedelta(seconds=call.talk())
-    a = _Leg("a", a_uuid, "inbound", customer, did, start, answer, end)
-    b = _Leg("b", call.uuid(), "outbound", customer, did, start, answer, end)
-    teller.event(a, "answered", answer)
-    if call.kind == "inbound stream":
-        teller.stream(b, answer)
-    teller.event(a, "hangup", end)
-    teller.cdr(a)
-    teller.cdr(b)
-    return teller.expect("inbound", "answered", customer, b.talk, [a, b])
-
-
-def _outbound(call: Call, dialect: str) -> Expected:
-    customer, did = call.office.customer(call.rng), call.rng.choice(call.office.dids)
-    agent = call.rng.choice(call.office.agents)
-    is_one_leg = call.kind == "outbound one leg"
-    a_uuid, start, request_id = call.uuid(), call.whole_start, call.token()
-    conversation = a_uuid if dialect == "india" else request_id
-    teller = _Teller(call, dialect, conversation=conversation, cdr_conversation=conversation, request_id=request_id)
-    a = _Leg("a", a_uuid, "outbound", did, customer if is_one_leg else agent.number, start, None, start)
-    teller.event(a, "started", start)
-    if dialect == "india":
-        teller.event(a, "ringing", start)
-    if call.kind == "outbound agent missed":
-        a = a._replace(end=start + timedelta(seconds=call.ring_out()))
-        teller.event(a, "hangup", a.end)
-        teller.cdr(a)
-        return teller.expect("outbound", "missed", None, 0, [a])
-    answer = start + timedelta(seconds=call.ring())
-    teller.event(a, "answered", answer)
-    if is_one_leg:
-        a = a._replace(answer=answer, end=answer + timedelta(seconds=call.talk()))
-        teller.event(a, "hangup", a.end)
-        teller.cdr(a)
-        return teller.expect("outbound", "answered", customer, a.talk, [a])
-    b = _Leg("b", call.uuid(), "outbound", did, customer, answer, None, answer)
-    teller.event(b, "started", b.start)
-    if call.kind == "outbound answered":
-        b_answer = b.start + timedelta(seconds=call.ring())
-        b = b._replace(answer=b_answer, end=b_answer + timedelta(seconds=call.talk()))
-        teller.event(b, "answered", b_answer)
-    else:
-        b = b._replace(end=b.start + timedelta(seconds=call.ring_out()))
-    a = a._replace(answer=answer, end=b.end)
-    for leg in (b, a):
-        teller.event(leg, "hangup", leg.end)
-        teller.cdr(leg)
-    return teller.expect("outbound", "answered" if b.answer else "missed", customer, b.talk, [a, b])
-
-
-class _Teller:
-    """Tells of one call's legs in the words of one dialect."""
+class _Leg:
+    """One leg: its ids, its numbers, and its times in seconds after the call's start."""
 
     def __init__(
-        self, call: Call, dialect: str, *, conversation: str, cdr_conversation: str, request_id: str = ""
+        self, call: Call, letter: str, uuid: str, direction: str, *, to: str, start: int, request_id: str = ""
     ) -> None:
-        self.call = call
-        self.dialect = dialect
-        self.conversation = conversation
-        self.cdr_conversation = cdr_conversation
-        self.request_id = request_id
-        self.app_id = int(call.account.app_id or 2222222)
-        ticket = call.rng.randrange(10**6)
-        self.extra_params = call.rng.choice(
-            [json.dumps({"ticket": ticket}), f"{{ 'Name': 'Akil', 'ID':{ticket} }}", "{key: value}"]
-        )
-        call.call_id = conversation
+        self.call, self.letter, self.uuid, self.direction = call, letter, uuid, direction
+        self.caller = call.did if request_id else call.customer
+        self.to, self.start, self.request_id = to, start, request_id
 
-    def event(self, leg: _Leg, word: str, at: datetime) -> None:
-        payload = self._common(leg, is_event=True) | {"status": self._status(leg, word)}
-        if self.dialect != "current":
-            payload["type"] = "event"
-        if leg.direction == "outbound":
-            payload |= {"callerid": self._shown(leg), "vn": self._number(leg.from_number, is_event=True)}
-            if self.dialect != "india":
-                payload["request_id"] = self.request_id
-        self.call.tell(at, payload, "json", is_live=True)
-
-    def stream(self, leg: _Leg, at: datetime) -> None:
-        """Tell of a media stream, which names its leg and no conversation (live-stream-connected, -disconnected)."""
-        payload: Payload = {
-            "appid": self.app_id, "direction": "inbound", "from": int(leg.from_number), "leg": leg.letter,
-            "time": _ms(leg.start), "cmiuuid": leg.uuid,
-        }  # fmt: skip
-        gone = {"status": "disconnected", "message": {"code": 1006, "reason": "Abnormal closure"}}
-        connected = {"status": "stream_connected", "ws_status": json.dumps({"status": "connected"})}
-        self.call.tell(at, payload | connected, "json", is_live=True)
-        disconnected = {"status": "STREAM_DISCONNECTED", "ws_status": json.dumps(gone)}
-        self.call.tell(leg.end, payload | disconnected, "json", is_live=True)
-
-    def cdr(self, leg: _Leg) -> None:
-        payload = self._common(leg, is_event=False)
-        payload |= {
-            "status": "answered" if leg.answer else "missed",
-            "duration": leg.talk,
-            "conversation_uuid": self.cdr_conversation,
+    def fields(self, conversation: str) -> dict[str, object]:
+        """Return what all notifications of the leg have in common."""
+        fields: dict[str, object] = {
+            "appid": int(_app_id(self.call)),
+            "conversation_uuid": conversation,
+            "direction": self.direction,
+            "from": int(self.caller),
+            "to": int(self.to),
+            "leg": self.letter,
+            "time": milliseconds(self.call.at(self.start)),
+            "cmiuuid": self.uuid,
         }
-        if self.dialect != "current":
-            payload["type"] = "cdr"
         if self.request_id:
-            payload |= {"request_id": self.request_id, "callerid": self._shown(leg)}
-            payload |= {"older": {"out": True, "api_init": True}, "india": {"out": True}}.get(self.dialect, {})
-        if self.dialect != "india":
-            payload |= {"start_time": int(leg.start.timestamp()), "end_time": int(leg.end.timestamp())}
-            if leg.answer:
-                payload["answer_time"] = int(leg.answer.timestamp())
-            elif self.dialect == "current":  # inbound-webhooks-missed: a missed call has one too, 24 minutes off
-                payload["answer_time"] = int(leg.end.timestamp()) + 1442
-            payload |= {"call_rate": f"{leg.charge:.6f}" if leg.charge else 0, "balance": ""}
-            self.call.charges.append(Charge(leg.end, leg.charge, payload, self.call.office.purse))
-        # Nobody watches a pause: a run that is twice as fast waits a quarter as long for what is sent again.
-        resent = tuple(timedelta(minutes=minutes) / self.call.speed**2 for minutes in RESENT_MINUTES)
-        self.call.tell(leg.end, payload, "json", is_live=False, resent=resent)
+            national = self.caller.removeprefix("91")
+            fields["callerid"] = f"0{national}" if self.call.dialect == "india" else int(self.caller)
+        if extra := _extra_params(self.call):
+            fields["extra_params"] = extra
+        return fields
 
-    def expect(self, direction: str, disposition: str, customer: str | None, talk: int, legs: list[_Leg]) -> Expected:
-        cost = None if self.dialect == "india" else sum((leg.charge for leg in legs), Decimal(0))
-        return Expected(direction, disposition, f"+{customer}" if customer else None, talk, cost)
+    def event(self, conversation: str, word: str, seconds: float) -> Notice:
+        """Return the live event ``word``. The older and the India dialect use bare words and a type."""
+        dialect = self.call.dialect
+        fields = self.fields(conversation)
+        if dialect != "current":
+            bare = {"bridged": "answered"}.get(word, word)
+            fields |= {"type": "event", "status": bare}
+            if dialect == "older":
+                fields |= {"from": self.caller, "to": self.to}
+        else:
+            prefix = "out" if self.request_id else "in"
+            fields["status"] = f"{prefix}_{word}"
+        if self.request_id:
+            fields["vn"] = int(self.caller)
+            if dialect != "india":
+                fields["request_id"] = self.request_id
+        return Notice(self.call.at(seconds), fields)
 
-    def _common(self, leg: _Leg, *, is_event: bool) -> Payload:
-        return {
-            "appid": self.app_id,
-            "conversation_uuid": self.conversation,
-            "cmiuuid": leg.uuid,
-            "direction": leg.direction,
-            "leg": leg.letter,
-            "from": self._number(leg.from_number, is_event=is_event),
-            "to": self._number(leg.to_number, is_event=is_event),
-            "time": _ms(leg.start),
-            "extra_params": self.extra_params,
-        }
-
-    def _status(self, leg: _Leg, word: str) -> str:
-        if self.dialect != "current":
-            return word
-        if word == "answered" and leg.letter == "b":
-            return "out_bridged"  # live-out-answered, leg b
-        return f"{'in' if leg.direction == 'inbound' else 'out'}_{word}"
-
-    def _number(self, digits: str, *, is_event: bool) -> int | str:
-        if self.dialect == "india":
-            return int(digits[2:])
-        return digits if self.dialect == "older" and is_event else int(digits)
-
-    def _shown(self, leg: _Leg) -> int | str:
-        return "0" + leg.from_number[2:] if self.dialect == "india" else int(leg.from_number)
+    def report(self, conversation: str, *, answer: int | None, end: int) -> Notice:
+        """Return the CDR: ``answer`` and ``end`` are seconds after the call's start, ``answer`` None when missed."""
+        call = self.call
+        fields = self.fields(conversation)
+        talk = 0 if answer is None else end - answer
+        fields |= {"status": "missed" if answer is None else "answered", "duration": talk}
+        if self.request_id:
+            fields["request_id"] = self.request_id
+        if call.dialect != "current":
+            fields["type"] = "cdr"
+            if self.request_id:
+                fields |= {"out": True} if call.dialect == "india" else {"out": True, "api_init": True}
+        charge = None
+        if call.dialect != "india":
+            charge = call.minutes(talk) * CHARGE
+            start = int(call.at(self.start).timestamp())
+            fields |= {"start_time": start, "end_time": start + end - self.start}
+            fields["call_rate"] = 0 if answer is None else str(charge)
+            if answer is not None:
+                fields["answer_time"] = start + answer - self.start
+            elif call.dialect == "current":
+                # The sample of a missed call has an answer_time too, long after its end.
+                fields["answer_time"] = start + end - self.start + 1442
+        return Notice(call.at(end), fields, is_report=True, charge=charge)
 
 
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
+def _inbound(call: Call) -> list[Notice]:
+    """The first thing heard of an incoming call is its answer, or its CDR when it is missed."""
+    conversation = call.uuid()
+    a = _Leg(call, "a", conversation, "inbound", to=call.did, start=0)
+    has_b = call.kind == Kind.IN_STREAM or call.chance.random() < 0.7
+    if call.kind == Kind.IN_MISSED:
+        # The sample's legs of a missed call have one cmiuuid, and leg b says outbound.
+        b = _Leg(call, "b", conversation, "outbound", to=call.did, start=0)
+        end = call.pickup_seconds + call.ring_seconds
+        return [leg.report(conversation, answer=None, end=end) for leg in ((a, b) if has_b else (a,))]
+    answer = call.pickup_seconds
+    bridge = answer + call.ring_seconds if has_b else answer
+    end = bridge + call.talk_seconds
+    notices = [a.event(conversation, "answered", answer), a.event(conversation, "hangup", end)]
+    notices.append(a.report(conversation, answer=answer, end=end))
+    if has_b:
+        b = _Leg(call, "b", call.uuid(), "outbound", to=call.did, start=answer)
+        notices.append(b.report(conversation, answer=bridge, end=end))
+        if call.kind == Kind.IN_STREAM:
+            notices += _stream(b, bridge, end)
+    return notices
+
+
+def _outbound(call: Call) -> list[Notice]:
+    """The agent is rung first, on leg a; once he has picked up, the customer is, on leg b."""
+    request_id = call.token()
+    a_uuid, b_uuid = call.uuid(), call.uuid()
+    conversation = a_uuid if call.dialect == "india" else request_id
+    answer = call.pickup_seconds
+    a = _Leg(call, "a", a_uuid, "outbound", to=call.agent.phone, start=0, request_id=request_id)
+    b = _Leg(call, "b", b_uuid, "outbound", to=call.customer, start=answer, request_id=request_id)
+    # The older dialect knows no word for the start.
+    starts = call.dialect != "older"
+    notices = [a.event(conversation, "started", 0)] if starts else []
+    if call.dialect == "india":
+        notices.append(a.event(conversation, "ringing", 1))
+    if call.kind == Kind.OUT_AGENT_MISSED:
+        notices.append(a.event(conversation, "hangup", answer))
+        return [*notices, a.report(conversation, answer=None, end=answer)]
+    notices.append(a.event(conversation, "answered", answer))
+    if starts:
+        notices.append(b.event(conversation, "started", answer))
+    bridge: int | None = answer + call.ring_seconds
+    end = answer + call.ring_seconds
+    if call.kind == Kind.OUT_ANSWERED:
+        notices.append(b.event(conversation, "bridged", end))
+        end += call.talk_seconds
+    else:
+        bridge = None
+    for leg, picked in ((b, bridge), (a, answer)):
+        notices.append(leg.event(conversation, "hangup", end))
+        notices.append(leg.report(conversation, answer=picked, end=end))
+    return notices
+
+
+def _stream(leg: _Leg, answer: int, end: int) -> list[Notice]:
+    """Return the events of a media stream: they name the leg and no conversation, and one shouts."""
+    call = leg.call
+    common: dict[str, object] = {
+        "appid": int(_app_id(call)),
+        "direction": "inbound",
+        "from": int(call.customer),
+        "leg": leg.letter,
+        "time": milliseconds(call.at(leg.start)),
+        "cmiuuid": leg.uuid,
+    }
+    over = {"status": "disconnected", "message": {"code": 1006, "reason": "Abnormal closure"}}
+    opened = {"status": "stream_connected", "ws_status": json.dumps({"status": "connected"})}
+    closed = {"status": "STREAM_DISCONNECTED", "ws_status": json.dumps(over)}
+    return [Notice(call.at(answer), common | opened), Notice(call.at(end), common | closed)]
+
+
+def _extra_params(call: Call) -> str:
+    """Return our parameters as they are echoed: JSON, or the samples' Python and JavaScript literals."""
+    if call.is_click_to_call:
+        return json.dumps({"ticket": 4000 + call.number})
+    return ("", f"{{ 'Name': 'Akil', 'ID':{8915000 + call.number} }}", "{key: value}")[call.number % 3]
+
+
+def _app_id(call: Call) -> str:
+    return call.account.app_id or SAMPLE_APP_ID

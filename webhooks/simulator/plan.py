@@ -1,120 +1,218 @@
-"""A run: which calls come when, and every request of theirs in order of time. The same for the same arguments."""
+"""Which calls there are, and every request that the providers would make because of them, in order of arrival."""
 
 import heapq
-import itertools
-import random
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import count
+from random import Random
+from typing import NamedTuple
+from zlib import crc32
 from zoneinfo import ZoneInfo
 
 from webhooks.simulator import callerdesk, piopiy, telecmi
-from webhooks.simulator.scenario import Call, Charge, Expected, Notice, Office, Request, Scenario, SimulatedAccount
+from webhooks.simulator.call import Call, Expected, Kind, Notice, Person, SimulatedAccount, Wire, encode
 
 PROVIDERS = {"piopiy": piopiy, "telecmi": telecmi, "callerdesk": callerdesk}
-EXAMPLE_ACCOUNTS = (
-    SimulatedAccount("delhi-support", "piopiy"),
-    SimulatedAccount("mumbai-sales", "telecmi"),
-    SimulatedAccount("pune-care", "callerdesk"),
-)
-EXAMPLE_START = datetime(2026, 11, 2, 4, 30, tzinfo=UTC)
-RATE = 0.5
-"""Calls started per second."""
-REQUESTS_PER_ODD_ONE = 110
-"""At most one in so many cannot be understood."""
-# How busy an hour of the account's day is, against the mean. Less lively than life at night: a demo has to show calls.
+NAMES = ("Asha", "Ravi", "Meera", "Imran", "Divya", "Karan", "Leela", "Arjun", "Nisha", "Joseph")
+AGENTS, DIDS, CUSTOMERS = 6, 3, 300
+"""How many there are to each account."""
+# Calls of each hour of the day against the mean hour; the nights are busier than real ones, for a demo at night.
 HOURS = (
-    0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.6, 0.7, 1.0, 1.4, 1.8, 1.8,
-    1.5, 1.1, 1.4, 1.6, 1.6, 1.5, 1.4, 1.0, 0.8, 0.7, 0.6, 0.5,
+    0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.6, 0.8, 1.1, 1.4, 1.6, 1.6,
+    1.4, 1.2, 1.3, 1.5, 1.6, 1.5, 1.4, 1.2, 1.0, 0.8, 0.6, 0.5,
 )  # fmt: skip
+ODD_EVERY = 40
+"""One call in so many is accompanied by a delivery that cannot be understood: below 1 % of all."""
+LATE_SHARE, DUPLICATE_SHARE = 0.06, 0.03
+FIRST_BALANCE, LOW_BALANCE, TOP_UP = Decimal(150), Decimal(25), Decimal(500)
 
 
-def plan(
-    accounts: Sequence[SimulatedAccount],
-    *,
-    seed: int,
-    calls: int | None,
-    start: datetime,
-    rate: float = RATE,
-    speed: float = 1.0,
-) -> Iterator[Request]:
-    """Yield the requests of a run in order of arrival; ``calls`` is how many calls, ``None`` goes on for ever.
+class Request(NamedTuple):
+    """One HTTP request of a provider, and when it arrives."""
 
-    ``rate`` is calls started per second, on average over a day. ``speed`` is how many times shorter than in life calls
-    are; all times in the payloads are those of the shorter call.
-    """
-    due: list[tuple[datetime, int, bool, int, Charge | Notice, Call]] = []
-    order = itertools.count()
+    at: datetime
+    account: str
+    """Slug of the account."""
+    method: str
+    content_type: str
+    query: bytes
+    body: bytes
+    call: int
+    """Number of the call in its plan."""
+    is_resend: bool = False
+    """Whether it is a later rung of a retry ladder, with the same bytes."""
+    is_odd: bool = False
+    """Whether it cannot be understood and should end in quarantine."""
 
-    def take() -> Iterator[Request]:
-        *_, thing, call = heapq.heappop(due)
-        if isinstance(thing, Charge):
-            thing.settle()
-            return
-        yield thing.request(call.account.slug, call.index)
-        if thing.again:
-            first, *others = sorted(thing.again)
-            later = replace(thing, at=first, again=tuple(others))
-            heapq.heappush(due, (first, 1, False, next(order), later, call))
 
-    for call, _ in _calls(accounts, seed, calls, start, rate, speed):
-        while due and due[0][0] < call.start:
-            yield from take()
-        for charge in call.charges:
-            heapq.heappush(due, (charge.at, 0, charge.amount > 0, next(order), charge, call))
-        for notice in call.notices:
-            heapq.heappush(due, (notice.at, 1, False, next(order), notice, call))
-    while due:
-        yield from take()
+@dataclass(frozen=True)
+class Scenario:
+    """A call with all its requests in order of arrival, and what should be derived from them."""
+
+    account: SimulatedAccount
+    kind: Kind
+    dialect: str
+    requests: list[Request]
+    expected: Expected
+
+
+DEMO_ACCOUNTS = [SimulatedAccount(f"{provider}-demo", provider) for provider in PROVIDERS]
 
 
 def generate_calls(
     seed: int,
     calls: int,
     *,
-    accounts: Sequence[SimulatedAccount] = EXAMPLE_ACCOUNTS,
-    start: datetime = EXAMPLE_START,
-    rate: float = RATE,
-    speed: float = 1.0,
+    accounts: Sequence[SimulatedAccount] = (),
+    start: datetime = datetime(2026, 11, 2, 4, tzinfo=UTC),
+    rate: float = 0.5,
+    speed: float = 1,
 ) -> list[Scenario]:
-    """Return ``calls`` whole calls in order of their start, each with its requests and what they should amount to."""
-    made = list(_calls(accounts, seed, calls, start, rate, speed))
-    charges = [charge for call, _ in made for charge in call.charges]
-    for charge in sorted(charges, key=lambda charge: (charge.at, charge.amount > 0)):
-        charge.settle()
+    """Return ``calls`` calls, each with its requests and what should come of them. Arguments as for ``plan``."""
+    accounts = accounts or DEMO_ACCOUNTS
+    requests: dict[int, list[Request]] = defaultdict(list)
+    for request in plan(accounts, seed, calls, start, rate=rate, speed=speed):
+        requests[request.call].append(request)
     return [
-        Scenario(call.account.slug, call.kind, call.call_id, call.start, tuple(_requests(call)), expected)
-        for call, expected in made
+        Scenario(call.account, call.kind, call.dialect, requests[call.number], _tell(call)[1])
+        for call in _draw(accounts, seed, calls, start, rate, speed)
     ]
 
 
-def _calls(
-    accounts: Sequence[SimulatedAccount], seed: int, count: int | None, start: datetime, rate: float, speed: float
-) -> Iterator[tuple[Call, Expected]]:
-    rng = random.Random(seed)  # noqa: S311 - made-up calls need no secrecy
-    ids = random.Random(f"{seed} {start.isoformat()}")  # noqa: S311
-    offices = [Office(account, start) for account in accounts]
-    at = start
-    for index in itertools.count() if count is None else range(count):
-        busyness = [HOURS[at.astimezone(ZoneInfo(account.time_zone)).hour] for account in accounts]
-        if index:
-            at += timedelta(seconds=rng.expovariate(rate * sum(busyness) / len(busyness)))
-        office = rng.choices(offices, busyness)[0]
-        provider = PROVIDERS[office.account.provider]
-        kind = rng.choices(list(provider.KINDS), list(provider.KINDS.values()))[0]
-        call = Call(office, index, kind, at, speed, rng, ids)
-        expected = provider.act(call)
-        office.requests += sum(1 + len(notice.again) for notice in call.notices)
-        if office.requests >= (office.odd_requests + 1) * REQUESTS_PER_ODD_ONE:
-            office.odd_requests += 1
-            call.add_odd()
-            expected = expected._replace(quarantined=1)
-        yield call, expected
+def plan(
+    accounts: Sequence[SimulatedAccount],
+    seed: int,
+    calls: int,
+    start: datetime,
+    *,
+    rate: float = 0.5,
+    speed: float = 1,
+) -> Iterator[Request]:
+    """Yield the requests of ``calls`` calls (0: without end) in order of arrival.
+
+    ``rate`` is how many calls start in a second, on the average of a day. ``speed`` makes each call and its retries so
+    many times shorter than life; what is told is the shortened time, so that lengths and clocks agree. The same
+    arguments give the same bytes.
+    """
+    order = count()
+    happenings: list[tuple[datetime, bool, int, Notice, Call]] = []
+    due: list[tuple[datetime, int, Request]] = []
+    books: dict[str, _Books] = defaultdict(_Books)
+
+    def settle(until: datetime | None) -> None:
+        # In order of what happened, not of arrival: a balance falls in the order in which legs end.
+        while happenings and (until is None or happenings[0][0] < until):
+            *_, notice, call = heapq.heappop(happenings)
+            if notice.charge is not None:
+                notice.fields["balance"] = str(books[call.account.slug].charge(notice.charge, notice.happened_at))
+            for request in _requests(notice, call, speed):
+                heapq.heappush(due, (request.at, next(order), request))
+
+    for call in _draw(accounts, seed, calls, start, rate, speed):
+        second = _second(call.starts_at)
+        settle(second)
+        while due and due[0][0] < second:
+            yield heapq.heappop(due)[2]
+        for notice in _tell(call)[0]:
+            # Reports count in seconds. Of legs that end in one, the free ones come first: equal balances have no order.
+            key = (_second(notice.happened_at), bool(notice.charge), next(order))
+            heapq.heappush(happenings, (*key, notice, call))
+    settle(None)
+    while due:
+        yield heapq.heappop(due)[2]
 
 
-def _requests(call: Call) -> list[Request]:
-    requests = []
-    for notice in call.notices:
-        request = notice.request(call.account.slug, call.index)
-        requests += [request, *(request._replace(at=at) for at in notice.again)]
-    return sorted(requests, key=lambda request: request.at)
+class _Books:
+    """The balance of an account: it starts anew with each plan and is topped up when it runs low."""
+
+    def __init__(self) -> None:
+        self._balance = FIRST_BALANCE
+        self._last_second: datetime | None = None
+
+    def charge(self, amount: Decimal, ended_at: datetime) -> Decimal:
+        """Return the balance after ``amount``, to 6 decimals."""
+        second = _second(ended_at)
+        # Of two legs that end in one second the lower balance is the later; a top-up between them would tell a lie.
+        if self._balance < LOW_BALANCE and second != self._last_second:
+            self._balance += TOP_UP
+        self._last_second = second
+        self._balance -= amount
+        return self._balance.quantize(Decimal("0.000001"))
+
+
+def _draw(
+    accounts: Sequence[SimulatedAccount], seed: int, calls: int, start: datetime, rate: float, speed: float
+) -> Iterator[Call]:
+    random = Random(seed)  # noqa: S311 - no secret depends on it
+    starts_at = start
+    for number in count(1):
+        if calls and number > calls:
+            return
+        account = random.choice(accounts)
+        provider = PROVIDERS[account.provider]
+        block = crc32(account.slug.encode()) % 80
+        agents = [
+            Person(NAMES[(block + i) % len(NAMES)], str(201 + i), f"91900000{1000 + block * 10 + i:04d}")
+            for i in range(AGENTS)
+        ]
+
+        def compressed(seconds: float) -> int:
+            return max(1, round(seconds / speed))
+
+        starts_at += timedelta(seconds=random.expovariate(rate * _busyness(starts_at, account.time_zone)))
+        yield Call(
+            account=account,
+            number=number,
+            kind=random.choices(list(provider.SHARES), list(provider.SHARES.values()))[0],
+            dialect=random.choices(list(provider.DIALECTS), list(provider.DIALECTS.values()))[0],
+            starts_at=starts_at,
+            pickup_seconds=compressed(random.triangular(2, 20, 5)),
+            ring_seconds=compressed(random.triangular(3, 40, 12)),
+            talk_seconds=compressed(min(1800, random.lognormvariate(4.5, 0.9))),
+            billed_minute=60 / speed,
+            # Some customers call again and again, most hardly ever.
+            customer=f"91900000{5000 + int(CUSTOMERS * random.random() ** 2.5):04d}",
+            did=f"9180000{block:03d}{random.randrange(DIDS):02d}",
+            agents=tuple(random.sample(agents, random.choices((1, 2, 3), (70, 22, 8))[0])),
+            is_click_to_call=random.random() < 0.5,
+            chance=Random(f"{seed} {number}"),  # noqa: S311
+            ids=Random(f"{seed} {number} {start.isoformat()}"),  # noqa: S311
+        )
+
+
+def _tell(call: Call) -> tuple[list[Notice], Expected]:
+    provider = PROVIDERS[call.account.provider]
+    notices, expected = provider.tell(call)
+    if call.number % ODD_EVERY == 3:
+        notices.append(provider.odd(call))
+    return notices, expected
+
+
+def _requests(notice: Notice, call: Call, speed: float) -> Iterator[Request]:
+    """Yield every request by which ``notice`` is delivered: some late, some twice, some of PIOPIY's again and again."""
+    chance = call.chance
+    delay = chance.uniform(0.05, 0.4) if chance.random() > LATE_SHARE else chance.uniform(1, 8) / speed
+    wire = encode(notice)
+    arrives_at = notice.happened_at + timedelta(seconds=delay)
+    yield _request(wire, notice, call, arrives_at)
+    if not notice.is_report and not notice.is_odd and chance.random() < DUPLICATE_SHARE:
+        yield _request(wire, notice, call, arrives_at + timedelta(seconds=chance.uniform(0, 3)))
+    if notice.is_report:
+        for minutes in PROVIDERS[call.account.provider].RESEND_MINUTES:
+            again_at = arrives_at + timedelta(minutes=minutes) / speed
+            yield _request(wire, notice, call, again_at, is_resend=True)
+
+
+def _request(wire: Wire, notice: Notice, call: Call, at: datetime, *, is_resend: bool = False) -> Request:
+    return Request(at, call.account.slug, *wire, call=call.number, is_resend=is_resend, is_odd=notice.is_odd)
+
+
+def _busyness(moment: datetime, zone: str) -> float:
+    return HOURS[moment.astimezone(ZoneInfo(zone)).hour]
+
+
+def _second(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0)

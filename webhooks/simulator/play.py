@@ -1,151 +1,121 @@
-"""Sends the requests of a run over HTTP, each at its time."""
+"""Plays planned requests over HTTP, each at its time."""
 
 import asyncio
-import contextlib
-import signal
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import httpx
 
-from webhooks.simulator.scenario import Request
+from webhooks.simulator.plan import Request
 
-MOST_IN_FLIGHT = 16
-TIMEOUT_SECONDS = 10
-STOP_SECONDS = 3
-"""How long requests in flight may take once the run is to stop."""
-LONGEST_PAUSE_SECONDS = 10
-LATEST_SECONDS = 30
-"""In an endless run a request overdue by more is given up: providers too lose what a server misses while away."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MOST_AT_ONCE = 16
+TIMEOUT_SECONDS = 20
+LONGEST_PAUSE_SECONDS = 30
 
 
 class ServerAway(Exception):
-    """The server takes no connection."""
+    """The server cannot be connected to."""
 
 
 @dataclass
-class Summary:
-    """What a run has done. ``calls`` counts those of which something was sent; ``failed`` includes requests given up."""
+class Tally:
+    """What was sent so far. ``refusals`` counts the answers other than 200 by status, 0 for none at all."""
 
     calls: int = 0
     requests: int = 0
     accepted: int = 0
-    failed: int = 0
+    refusals: Counter[int] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        return f"{self.calls} calls, {self.requests} requests, {self.accepted} accepted"
+
+    @property
+    def summary(self) -> dict[str, int]:
+        return {
+            "calls": self.calls,
+            "requests": self.requests,
+            "accepted": self.accepted,
+            "failed": self.requests - self.accepted,
+        }
 
 
-class Player:
-    """Plays one run. ``summary`` is up to date at any time; ``first_failure`` says what went wrong first, if anything.
+async def play(
+    requests: Iterable[Request], urls: Mapping[str, str], tally: Tally, *, on_sent: Callable[[], None]
+) -> None:
+    """Send ``requests``, which come in order of time, to the webhook URL of their account in ``urls``.
 
-    ``paths`` gives each account's webhook path; ``is_endless`` has the run wait for a server that is away, where
-    otherwise ``ServerAway`` ends it; ``said`` is called with lines worth reading, ``moved`` after each request.
+    Once nothing but repetitions is left to come, they are sent without waiting for their time. Raises ``ServerAway``
+    as soon as no connection can be had; an answer other than 200 is counted.
     """
+    calls_before = tally.calls
+    slots = asyncio.Semaphore(MOST_AT_ONCE)
 
-    def __init__(
-        self,
-        url: str,
-        paths: Mapping[str, str],
-        *,
-        is_endless: bool,
-        said: Callable[[str], None],
-        moved: Callable[[Summary], None],
-    ) -> None:
-        self.summary = Summary()
-        self.first_failure = ""
-        self.was_stopped = False
-        self._url = url
-        self._paths = paths
-        self._is_endless = is_endless
-        self._said = said
-        self._moved = moved
-        self._refusals = 0
-        """How many connections in a row were refused."""
-
-    async def play(self, requests: Iterable[Request]) -> None:
-        """Send ``requests`` until there are no more; SIGINT and SIGTERM stop it. Raises ``ServerAway``."""
-        self._stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, self._ask_to_stop)
-        try:
-            # A proxy of the environment would be asked for 127.0.0.1 too.
-            async with httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
-                await self._play(client, requests)
-        finally:
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)
-        if self._refusals and not self._is_endless and not self.was_stopped:
-            raise ServerAway
-
-    def _ask_to_stop(self) -> None:
-        self.was_stopped = True
-        self._stop.set()
-
-    async def _play(self, client: httpx.AsyncClient, requests: Iterable[Request]) -> None:
-        in_flight: set[asyncio.Task[None]] = set()
-        stop = asyncio.create_task(self._stop.wait())
-        for request in requests:
-            seconds = (request.at - datetime.now(UTC)).total_seconds()
-            if self._is_endless and seconds < -LATEST_SECONDS:
-                self._fail("the server was away for a while")
-                continue
-            if seconds > 0:
-                await self._pause(seconds)
-            if self._refusals:
-                await self._pause(min(2**self._refusals, LONGEST_PAUSE_SECONDS))
-            while len(in_flight) >= MOST_IN_FLIGHT and not stop.done():
-                _, in_flight = await asyncio.wait({*in_flight, stop}, return_when=asyncio.FIRST_COMPLETED)
-                in_flight.discard(stop)
-            if self._stop.is_set():
-                break
-            in_flight.add(asyncio.create_task(self._send(client, request)))
-        stop.cancel()
-        if in_flight:
-            _, late = await asyncio.wait(in_flight, timeout=STOP_SECONDS if self._stop.is_set() else None)
-            for task in late:
-                task.cancel()
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait, but not beyond the order to stop."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), seconds)
-
-    async def _send(self, client: httpx.AsyncClient, request: Request) -> None:
-        self.summary.calls = max(self.summary.calls, request.call + 1)
-        self.summary.requests += 1
+    async def send(request: Request) -> None:
         try:
             answer = await client.request(
                 request.method,
-                self._paths[request.account] + (f"?{request.query.decode()}" if request.query else ""),
+                httpx.URL(urls[request.account], query=request.query or None),
                 content=request.body or None,
-                headers={"Content-Type": request.content_type} if request.content_type else None,
+                headers={"Content-Type": request.content_type} if request.content_type else {},
             )
-        except (httpx.ConnectError, httpx.ConnectTimeout):
-            self._fail("the server takes no connection")
-            self._refused()
-        except httpx.HTTPError as error:
-            self._fail(f"account {request.account}: no answer ({type(error).__name__})")
+            status = answer.status_code
+        except httpx.ConnectError as error:
+            raise ServerAway(str(error)) from error
+        except httpx.TransportError:
+            status = 0
+        finally:
+            slots.release()
+        tally.requests += 1
+        tally.calls = max(tally.calls, calls_before + request.call)
+        if status == httpx.codes.OK:
+            tally.accepted += 1
         else:
-            self._connected()
-            if answer.status_code == httpx.codes.OK:
-                self.summary.accepted += 1
+            tally.refusals[status] += 1
+        on_sent()
+
+    limits = httpx.Limits(max_connections=MOST_AT_ONCE)
+    try:
+        async with (
+            httpx.AsyncClient(timeout=TIMEOUT_SECONDS, limits=limits, trust_env=False) as client,
+            asyncio.TaskGroup() as tasks,
+        ):
+            for request, is_waited_for in _with_wait(requests):
+                if is_waited_for:
+                    await asyncio.sleep((request.at - datetime.now(UTC)).total_seconds())
+                await slots.acquire()
+                tasks.create_task(send(request))
+    except ExceptionGroup as group:
+        for error in group.exceptions:
+            if isinstance(error, ServerAway):
+                raise error from None
+        raise
+
+
+def _with_wait(requests: Iterable[Request]) -> Iterable[tuple[Request, bool]]:
+    """Yield each request and whether its time is to be waited for."""
+    resends: list[Request] = []
+    for request in requests:
+        # Held back until it is known that something comes after them.
+        if request.is_resend:
+            resends.append(request)
+            continue
+        yield from ((resend, True) for resend in resends)
+        resends.clear()
+        yield request, True
+    yield from ((resend, False) for resend in resends)
+
+
+async def wait_until_up(url: str) -> None:
+    """Return when a server answers at ``url``, with whatever; ask again after pauses that grow."""
+    pause = 1.0
+    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+        while True:
+            try:
+                await client.get(f"{url}/healthz")
+            except httpx.TransportError:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
-                self._fail(f"account {request.account}: the server answers {answer.status_code}")
-        self._moved(self.summary)
-
-    def _fail(self, reason: str) -> None:
-        self.summary.failed += 1
-        self.first_failure = self.first_failure or reason
-
-    def _refused(self) -> None:
-        self._refusals += 1
-        if not self._is_endless:
-            self._stop.set()
-        elif self._refusals == 1:
-            self._said(f"The server at {self._url} takes no connection; trying again.")
-
-    def _connected(self) -> None:
-        if self._refusals:
-            self._refusals = 0
-            self._said(f"The server at {self._url} is back.")
+                return

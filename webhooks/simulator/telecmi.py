@@ -1,234 +1,214 @@
-"""Calls as TeleCMI (CHUB) tells them.
+"""What TeleCMI (CHUB) sends of a call, in its current and India dialects, by POST as JSON or form and by GET.
 
-Fields and words follow doc.telecmi.com/chub/docs and doc.telecmi.com/chub-india/docs (incoming-*, outgoing-*, live-*).
-Where bodies received live differ from the pages, they are followed: see tests/deliveries/telecmi, the files *_live.
+Fields and words are those of the samples on doc.telecmi.com/chub/docs (incoming-*, outgoing-*, live-*) and
+doc.telecmi.com/chub-india/docs; what the pages leave open is as in the bodies received live among the wire files.
 """
 
 import json
-from datetime import datetime, timedelta
 
-from webhooks.simulator.scenario import Agent, Call, Expected, Payload
+from webhooks.simulator.call import Call, Expected, Kind, Notice, Person, Transport, expect, milliseconds
 
-KINDS = {
-    "inbound answered": 34,
-    "inbound missed": 14,
-    "inbound voicemail": 8,
-    "outbound answered": 24,
-    "outbound customer missed": 10,
-    "outbound customer busy": 4,
-    "outbound agent missed": 6,
+SHARES = {
+    Kind.IN_ANSWERED: 38,
+    Kind.IN_MISSED: 14,
+    Kind.IN_VOICEMAIL: 8,
+    Kind.OUT_ANSWERED: 22,
+    Kind.OUT_CUSTOMER_MISSED: 9,
+    Kind.OUT_CUSTOMER_BUSY: 4,
+    Kind.OUT_AGENT_MISSED: 5,
 }
-DIALECTS = {("current", "json"): 50, ("current", "get"): 20, ("current", "form"): 12, ("india", "json"): 18}
-"""Dialect and how it is sent, which is chosen for each webhook in the portal."""
+DIALECTS = {"current": 7, "india": 1, "form": 1, "get": 1}
+"""The last two are the current one by other ways; India sends JSON only."""
+TRANSPORTS = {"form": Transport.FORM, "get": Transport.QUERY}
+RESEND_MINUTES = ()
+SAMPLE_APP_ID = "2222223"
 
 
-def act(call: Call) -> Expected:
-    """Make up the notifications of ``call`` and return what they amount to."""
-    dialect, transport = call.rng.choices(list(DIALECTS), list(DIALECTS.values()))[0]
-    teller = _Teller(call, dialect, transport)
-    if call.kind.startswith("inbound"):
-        return _inbound(call, teller)
-    return _outbound_india(call, teller) if dialect == "india" else _outbound(call, teller)
+def tell(call: Call) -> tuple[list[Notice], Expected]:
+    """Return what is sent of ``call``, and what should come of it. TeleCMI tells no money."""
+    notices = _inbound(call) if call.kind.startswith("in") else _outbound(call)
+    return notices, expect(call, cost=None)
 
 
-def _inbound(call: Call, teller: "_Teller") -> Expected:
-    customer, did = call.office.customer(call.rng), call.rng.choice(call.office.dids)
-    conversation, is_answered = call.uuid(), call.kind == "inbound answered"
-    rung = call.rng.sample(call.office.agents, call.rng.choice([1, 1, 1, 2, 3]))
-    call.call_id = conversation
-    caller = teller.caller(conversation, customer, did)
-    teller.event(caller, "waiting", call.start)
-    at = call.start + timedelta(seconds=call.seconds(4))
-    for agent in rung[:-1] if is_answered else rung:  # the others do not pick up
-        leg = teller.agent_leg(conversation, call.uuid(), customer, agent, at)
-        teller.event(leg, "started", at)
-        at += timedelta(seconds=call.seconds(15))
-        teller.event(leg, "hangup", at)
-        teller.user_missed(leg, agent, did, at)
-    if is_answered:
-        return _inbound_answered(call, teller, caller, rung[-1], at)
-    if call.kind == "inbound voicemail":
-        at += timedelta(seconds=call.seconds(20))
-    teller.event(caller, "hangup", at)
-    cdr = teller.inbound_cdr(conversation, conversation, customer, did, call.start) | {
-        "status": "missed",
-        "waitedsec": round((at - call.start).total_seconds()),
-        "voicemail": call.kind == "inbound voicemail",
-        "hangup_reason": "recv_bye",
-    }
-    if call.kind == "inbound voicemail":
-        cdr["voicename"] = teller.file_name(at)
-    teller.cdr(cdr, at)
-    return Expected("inbound", "missed", f"+{customer}", 0, None)
+def odd(call: Call) -> Notice:
+    """Return a notification that cannot be understood: a new word, a wrong unit, or the pages' JavaScript literal."""
+    uuid = call.uuid()
+    notice = _event(call, "queued", 0, uuid, _caller(call, uuid))
+    notice.is_odd = True
+    shape = call.number % 3
+    if shape == 1:
+        notice.fields |= {"status": "waiting", "time": int(call.starts_at.timestamp())}
+    elif shape == 2:
+        notice.raw = f"{{ type: 'event', status: 'waiting', cmiuuid: '{uuid}' }}".encode()
+    return notice
 
 
-def _inbound_answered(call: Call, teller: "_Teller", caller: Payload, agent: Agent, start: datetime) -> Expected:
-    customer, did = str(caller["from"]), str(caller["to"])
-    answer = start + timedelta(seconds=call.ring())
-    talk = call.talk()
-    end = answer + timedelta(seconds=talk)
-    leg = teller.agent_leg(call.call_id, call.uuid(), customer, agent, start)
-    teller.event(leg, "started", start)
-    teller.event(leg, "answered", answer)
-    teller.event(caller, "answered", answer)
-    teller.event(leg, "hangup", end)
-    teller.event(caller, "hangup", end)
-    # Observed live: the report may carry the agent's leg, and always its start.
-    own_id = call.call_id if teller.is_india else call.rng.choice([call.call_id, str(leg["cmiuuid"])])
-    cdr = teller.inbound_cdr(call.call_id, own_id, customer, did, start) | {
-        "status": "answered",
-        "user": teller.user(agent),
-        "to": teller.number(agent.number),
-        "answeredsec": talk,
-        "hangup_reason": call.rng.choice(["recv_bye", "sent_bye"]),
-        "record": "true" if teller.is_india else True,
-        "filename": teller.file_name(answer),
-    }
-    teller.cdr(cdr, end)
-    return Expected("inbound", "answered", f"+{customer}", talk, None)
+def _inbound(call: Call) -> list[Notice]:
+    """The caller's leg has no letter, and the conversation's id; each agent who is rung has a leg b."""
+    conversation = call.uuid()
+    caller = _caller(call, conversation)
+    is_answered = call.kind == Kind.IN_ANSWERED
+    answer = call.pickup_seconds
+    notices = [_event(call, "waiting", 0, conversation, caller), _event(call, "answered", 1, conversation, caller)]
+    for agent in call.agents:
+        uuid = call.uuid()
+        leg = {"team": f"Sales_{_app_id(call)}", "user": _user(call, agent), "direction": "outbound"}
+        leg |= {"from": _number(call, call.customer), "time": milliseconds(call.at(answer))}
+        if call.dialect != "india":
+            leg["leg"] = "b"
+        started, answer = answer, answer + call.ring_seconds
+        notices.append(_event(call, "started", started, conversation, leg | {"cmiuuid": uuid}))
+        if is_answered and agent == call.agent:
+            end = answer + call.talk_seconds
+            notices.append(_event(call, "answered", answer, conversation, leg | {"cmiuuid": uuid}))
+            notices.append(_event(call, "hangup", end, conversation, leg | {"cmiuuid": uuid}))
+            # Observed live: the one report of an answered call carries the id and the start of the agent's leg.
+            fields = {
+                "cmiuuid": conversation if call.dialect == "india" else uuid,
+                "user": _user(call, agent),
+                "to": int(agent.phone),
+                "time": milliseconds(call.at(started)),
+                "answeredsec": call.talk_seconds,
+            }
+            fields |= _recording(call, answer) | {"hangup_reason": call.chance.choice(["recv_bye", "sent_bye"])}
+            notices.append(_caller_report(call, end, conversation, "answered", fields))
+        else:
+            end = answer
+            notices.append(_event(call, "hangup", end, conversation, leg | {"cmiuuid": uuid}))
+            if call.dialect != "india":
+                notices.append(_agent_missed(call, agent, uuid, started, end))
+    if not is_answered:
+        fields = {"cmiuuid": conversation, "time": milliseconds(call.starts_at), "waitedsec": end}
+        fields["hangup_reason"] = "recv_bye"
+        if call.kind == Kind.IN_VOICEMAIL:
+            name = f"{milliseconds(call.at(end))}{call.number:06d}_{_app_id(call)}.mp3"
+            fields |= {"voicemail": "true" if call.dialect == "india" else True, "voicename": name}
+            end += call.talk_seconds
+        else:
+            fields["voicemail"] = "false" if call.dialect == "india" else False
+        notices.append(_caller_report(call, end, conversation, "missed", fields))
+    notices.append(_event(call, "hangup", end, conversation, caller))
+    return notices
 
 
-def _outbound(call: Call, teller: "_Teller") -> Expected:
-    customer, did = call.office.customer(call.rng), call.rng.choice(call.office.dids)
-    agent, a_uuid, b_uuid = call.rng.choice(call.office.agents), call.uuid(), call.uuid()
-    call.call_id = a_uuid
-    common: Payload = {"user": teller.user(agent), "direction": "outbound", "custom": "none"}
-    if call.rng.random() < 0.7:  # click-to-call; only then is there a request_id
-        common |= {"request_id": call.token(), "extra_params": json.dumps({"click2call": "true"})}
+def _outbound(call: Call) -> list[Notice]:
+    """Leg a is the agent and rung first. India reports the whole call in one CDR, and we know of no leg b there."""
+    a_uuid, b_uuid = call.uuid(), call.uuid()
+    request_id = call.token() if call.is_click_to_call else ""
+    call_ids = {"a": call.uuid(), "b": call.uuid()}
+    common: dict[str, object] = {"user": _user(call, call.agent), "direction": "outbound"}
+    if call.is_click_to_call:
+        if call.dialect == "india":
+            common["click_to_call"] = "true"
+        else:
+            extra = {"ticket": 4000 + call.number}
+            # Echoed as an object or as its text: both are sent.
+            common |= {"request_id": request_id, "extra_params": json.dumps(extra) if call.number % 2 else extra}
+
+    def leg(letter: str) -> dict[str, object]:
+        # Observed live: leg a's events name the agent's own number as to, and the customer as callerid.
+        to, shown = (call.agent.phone, f"+{call.customer}") if letter == "a" else (call.customer, call.did)
+        fields = common | {"leg": letter, "cmiuuid": a_uuid if letter == "a" else b_uuid, "to": to, "callerid": shown}
+        if call.dialect == "india":
+            return fields | {"to": int(call.customer), "callerid": f"0{call.did.removeprefix('91')}"}
+        return fields | {"call_id": call_ids[letter]}
+
+    def event(letter: str, word: str, start: int, seconds: int) -> Notice:
+        fields = leg(letter) | {"time": milliseconds(call.at(start))}
+        return _event(call, word, seconds, a_uuid, fields)
+
+    def report(letter: str, start: int, answer: int | None, end: int, reason: str) -> Notice:
+        fields = common | {"to": int(call.customer), "cmiuuid": a_uuid if letter == "a" else b_uuid}
+        fields |= {"time": milliseconds(call.at(start)), "status": "missed" if answer is None else "answered"}
+        if answer is not None:
+            fields["answeredsec"] = end - answer
+            if letter == "b" or call.dialect == "india":
+                fields |= _recording(call, answer)
+        if call.dialect != "india":
+            # Observed live: a leg's report has not its events' call_id; without click-to-call it joins the two reports.
+            fields |= {"leg": letter, "call_id": f"cdr-{call_ids['a']}", "virtual_number": int(call.did)}
+            fields |= {"hangup_reason": reason, "custom": "false"}
+        return _report(call, end, fields)
+
+    answer = call.pickup_seconds
+    notices = [event("a", "started", 0, 0)]
+    if call.kind == Kind.OUT_AGENT_MISSED:
+        notices.append(event("a", "hangup", 0, answer))
+        return [*notices, report("a", 0, None, answer, "recv_cancel")]
+    notices.append(event("a", "answered", 0, answer))
+    bridge: int | None = answer + call.ring_seconds
+    end = answer + call.ring_seconds
+    reason = "sent_reject" if call.kind == Kind.OUT_CUSTOMER_BUSY else "recv_cancel"
+    if call.kind == Kind.OUT_ANSWERED:
+        end, reason = end + call.talk_seconds, "sent_bye"
     else:
-        common["extra_params"] = {"{}": None}  # observed live on calls from the softphone
-    event = common | {"type": "event", "app_id": teller.app_id, "conversation_uuid": a_uuid, "call_id": call.uuid()}
-    report = common | {"type": "cdr", "appid": teller.app_id, "virtual_number": did, "call_id": call.uuid()}
-    report |= {"to": int(customer), "custom": "false"}
-    a, b = {"leg": "a", "cmiuuid": a_uuid, "time": _ms(call.start)}, {"leg": "b", "cmiuuid": b_uuid}
-    # Observed live: on the agent's leg these two are the other way round than documented.
-    a_event = event | a | {"to": agent.number, "callerid": f"+{customer}"}
-    teller.event(a_event, "started", call.start)
-    if call.kind == "outbound agent missed":
-        end = call.start + timedelta(seconds=call.ring_out())
-        teller.event(a_event, "hangup", end)
-        teller.cdr(report | a | {"status": "missed", "hangup_reason": "recv_cancel"}, end)
-        return Expected("outbound", "missed", f"+{customer}", 0, None)
-    a_answer = call.start + timedelta(seconds=call.ring())
-    teller.event(a_event, "answered", a_answer)
-    b |= {"time": _ms(a_answer)}
-    b_event = event | b | {"to": customer, "callerid": did}
-    teller.event(b_event, "started", a_answer)
-    talk, disposition = 0, "missed"
-    if call.kind == "outbound answered":
-        disposition = "answered"
-        b_answer = a_answer + timedelta(seconds=call.ring())
-        talk = call.talk()
-        end = b_answer + timedelta(seconds=talk)
-        teller.event(b_event, "answered", b_answer)
-        outcome: Payload = {"status": "answered", "answeredsec": talk, "hangup_reason": "sent_bye", "record": True}
-        outcome["filename"] = teller.file_name(b_answer)
-    elif call.kind == "outbound customer busy":
-        disposition = "busy"
-        end = a_answer + timedelta(seconds=call.ring())
-        outcome = {"status": "missed", "hangup_reason": "sent_reject"}
+        bridge = None
+    notices.append(event("a", "hangup", 0, end))
+    if call.dialect == "india":
+        return [*notices, report("a", 0, bridge, end, reason)]
+    notices.append(event("b", "started", answer, answer))
+    if bridge is not None:
+        notices.append(event("b", "answered", answer, bridge))
+    notices.append(event("b", "hangup", answer, end))
+    return [*notices, report("b", answer, bridge, end, reason), report("a", 0, answer, end, "recv_bye")]
+
+
+def _caller(call: Call, conversation: str) -> dict[str, object]:
+    """Return what the events of the caller's leg say."""
+    return {
+        "direction": "inbound",
+        "cmiuuid": conversation,
+        "from": _number(call, call.customer),
+        "to": _number(call, call.did),
+        "time": milliseconds(call.starts_at),
+    }
+
+
+def _event(call: Call, word: str, seconds: int, conversation: str, leg: dict[str, object]) -> Notice:
+    fields = leg | {"type": "event", "app_id": int(_app_id(call)), "conversation_uuid": conversation, "status": word}
+    if call.dialect != "india":
+        fields["custom"] = "none"
+    return Notice(call.at(seconds), fields, TRANSPORTS.get(call.dialect, Transport.JSON))
+
+
+def _caller_report(call: Call, seconds: int, conversation: str, word: str, fields: dict[str, object]) -> Notice:
+    """Return the one CDR of an incoming call."""
+    fields |= {"direction": "inbound", "status": word, "from": int(call.customer), "team": f"Sales_{_app_id(call)}"}
+    if call.dialect == "india":
+        del fields["hangup_reason"]
     else:
-        end = a_answer + timedelta(seconds=call.ring_out())
-        outcome = {"status": "missed", "hangup_reason": "recv_cancel"}
-    a_talk = round((end - a_answer).total_seconds())
-    teller.event(b_event, "hangup", end)
-    teller.event(a_event, "hangup", end)
-    # Leg a says answered even when the customer never was (observed live).
-    teller.cdr(report | a | {"status": "answered", "answeredsec": a_talk, "hangup_reason": "recv_bye"}, end)
-    teller.cdr(report | b | outcome, end)
-    return Expected("outbound", disposition, f"+{customer}", talk, None)
+        fields |= {"virtual_number": int(call.did), "conversation_uuid": conversation, "ivr_name": "salesivr"}
+        fields["custom"] = json.dumps({"crm": "true"})
+    return _report(call, seconds, fields)
 
 
-def _outbound_india(call: Call, teller: "_Teller") -> Expected:
-    """One report without a letter accounts for the whole call (chub-india, outgoing-answered, outgoing-missed)."""
-    customer, did = call.office.customer(call.rng), call.rng.choice(call.office.dids)
-    agent, uuid, is_answered = call.rng.choice(call.office.agents), call.uuid(), call.kind == "outbound answered"
-    call.call_id = uuid
-    common: Payload = {
-        "user": teller.user(agent), "cmiuuid": uuid, "direction": "outbound", "time": _ms(call.start),
-        "to": teller.number(customer), "click_to_call": "true",
-    }  # fmt: skip
-    event = common | {"leg": "a", "type": "event", "app_id": teller.app_id, "conversation_uuid": uuid}
-    event["callerid"] = "0" + did[2:]
-    teller.event(event, "started", call.start)
-    talk = 0
-    at = call.start + timedelta(seconds=call.ring() if is_answered else call.ring_out())
-    cdr = common | {"type": "cdr", "appid": teller.app_id, "status": "answered" if is_answered else "missed"}
-    if is_answered:
-        talk = call.talk()
-        cdr |= {"answeredsec": talk, "record": "true", "filename": teller.file_name(at)}
-        teller.event(event, "answered", at)
-        at += timedelta(seconds=talk)
-    teller.event(event, "hangup", at)
-    teller.cdr(cdr, at)
-    return Expected("outbound", "answered" if is_answered else "missed", f"+{customer}", talk, None)
+def _agent_missed(call: Call, agent: Person, uuid: str, started: int, end: int) -> Notice:
+    """Return the CDR of an agent who was rung and did not pick up; it names no conversation."""
+    fields = {"direction": "inbound", "leg": "b", "cmiuuid": uuid, "status": "missed", "user": _user(call, agent)}
+    fields |= {"to": int(agent.phone), "from": int(call.customer), "time": milliseconds(call.at(started))}
+    fields |= {"team": f"Sales_{_app_id(call)}", "hangup_reason": "recv_cancel"}
+    return _report(call, end, fields)
 
 
-class _Teller:
-    """Tells of one call in one dialect."""
-
-    def __init__(self, call: Call, dialect: str, transport: str) -> None:
-        self.call = call
-        self.is_india = dialect == "india"
-        self.transport = transport
-        self.app_id = int(call.account.app_id or 2222223)
-        self.custom = {} if self.is_india else {"custom": json.dumps({"crm": "true"})}
-
-    def event(self, payload: Payload, status: str, at: datetime) -> None:
-        self.call.tell(at, payload | {"status": status}, self.transport, is_live=True)
-
-    def cdr(self, payload: Payload, at: datetime) -> None:
-        self.call.tell(at, payload, self.transport, is_live=False)
-
-    def caller(self, conversation: str, customer: str, did: str) -> Payload:
-        """Return what the events of the caller's leg have in common (live-incoming-*): no letter."""
-        return {
-            "type": "event", "direction": "inbound", "conversation_uuid": conversation, "cmiuuid": conversation,
-            "from": customer, "to": did, "app_id": self.app_id, "time": _ms(self.call.start), **self.custom,
-        }  # fmt: skip
-
-    def agent_leg(self, conversation: str, uuid: str, customer: str, agent: Agent, start: datetime) -> Payload:
-        """Return what the events of an agent's leg of an inbound call have in common (live-outgoing-*)."""
-        letter = {} if self.is_india else {"leg": "b"}
-        return letter | {
-            "type": "event", "team": self._team, "user": self.user(agent), "conversation_uuid": conversation,
-            "cmiuuid": uuid, "direction": "outbound", "from": self.number(customer), "app_id": self.app_id,
-            "time": _ms(start), **self.custom,
-        }  # fmt: skip
-
-    def user_missed(self, leg: Payload, agent: Agent, did: str, at: datetime) -> None:
-        """Report an agent who did not pick up (incoming-user-missed, which India does not have)."""
-        if self.is_india:
-            return
-        cdr = {key: leg[key] for key in ("leg", "cmiuuid", "conversation_uuid", "user", "team", "from", "time")}
-        cdr |= {"type": "cdr", "appid": self.app_id, "direction": "inbound", "status": "missed"}
-        cdr |= {"to": int(agent.number), "virtual_number": int(did), "hangup_reason": "recv_cancel", **self.custom}
-        self.cdr(cdr, at)
-
-    def inbound_cdr(self, conversation: str, uuid: str, customer: str, did: str, time: datetime) -> Payload:
-        """Return what the reports on the caller have in common (incoming-answered, incoming-missed)."""
-        cdr: Payload = {
-            "appid": self.app_id, "type": "cdr", "direction": "inbound", "cmiuuid": uuid,
-            "from": self.number(customer), "time": _ms(time), "team": self._team,
-        }  # fmt: skip
-        if not self.is_india:
-            cdr |= {"virtual_number": int(did), "conversation_uuid": conversation, "ivr_name": "salesivr"}
-        return cdr | self.custom
-
-    def user(self, agent: Agent) -> str:
-        return f"{agent.extension}_{self.app_id}"
-
-    def number(self, digits: str) -> int:
-        return int(digits[2:] if self.is_india else digits)
-
-    def file_name(self, at: datetime) -> str:
-        """Return the name of a recording: milliseconds, a serial number, the app id."""
-        return f"{_ms(at)}{self.call.office.next_number() % 10**9:09d}_{self.app_id}.mp3"
-
-    @property
-    def _team(self) -> str:
-        return f"Sales_{self.app_id}"
+def _report(call: Call, seconds: int, fields: dict[str, object]) -> Notice:
+    fields = fields | {"type": "cdr", "appid": int(_app_id(call))}
+    return Notice(call.at(seconds), fields, TRANSPORTS.get(call.dialect, Transport.JSON), is_report=True)
 
 
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
+def _recording(call: Call, answer: int) -> dict[str, object]:
+    """Return the fields of a recording; its name begins with the time of the answer."""
+    name = f"{milliseconds(call.at(answer))}{call.number:06d}_{_app_id(call)}.mp3"
+    return {"record": "true" if call.dialect == "india" else True, "filename": name}
+
+
+def _number(call: Call, digits: str) -> object:
+    """Events carry numbers as text, in India as numbers."""
+    return int(digits) if call.dialect == "india" else digits
+
+
+def _user(call: Call, agent: Person) -> str:
+    return f"{agent.extension}_{_app_id(call)}"
+
+
+def _app_id(call: Call) -> str:
+    return call.account.app_id or SAMPLE_APP_ID

@@ -1,160 +1,159 @@
-import argparse
 import asyncio
+import itertools
 import json
-import math
-import secrets
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+import random
+import signal
+from argparse import ArgumentTypeError
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cached_property
+from typing import Any
 
 import httpx
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from calls.models import Account
-from webhooks.simulator.plan import PROVIDERS, RATE, plan
-from webhooks.simulator.play import Player, ServerAway, Summary
-from webhooks.simulator.scenario import SimulatedAccount
-
-SECONDS_BETWEEN_LINES = 10
+from webhooks.simulator.call import SimulatedAccount
+from webhooks.simulator.plan import plan
+from webhooks.simulator.play import ServerAway, Tally, play, wait_until_up
 
 
-def number(low: float, high: float, *, whole: bool = False) -> Callable[[str], float]:
-    """Return a reader of numbers from ``low`` to ``high``, which says so when it refuses one."""
-
-    def read(text: str) -> float:
-        try:
-            value = int(text) if whole else float(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            kind = "a whole number" if whole else "a number"
-            raise argparse.ArgumentTypeError(f"“{text}” is not {kind} from {low} to {high}.")
-        return value
-
-    return read
+def count(text: str) -> int:
+    """Return a whole number from 0 on."""
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise ArgumentTypeError(f"“{text}” is not a whole number from 0 to 999999999.")
+    return int(text)
 
 
-def http_url(text: str) -> str:
-    """Return the address without its last slash."""
+def positive(text: str) -> float:
+    """Return a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0.001 <= number <= 1000:
+        raise ArgumentTypeError(f"“{text}” is not a number from 0.001 to 1000.")
+    return number
+
+
+def web_address(text: str) -> str:
+    """Return an address such as http://127.0.0.1:8000, without a slash at the end."""
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL:
         url = httpx.URL()
     if url.scheme not in {"http", "https"} or not url.host:
-        raise argparse.ArgumentTypeError(f"“{text}” is no address; write it as http://127.0.0.1:8000.")
+        raise ArgumentTypeError(f"“{text}” is not an address such as http://127.0.0.1:8000.")
     return text.rstrip("/")
 
 
 class Command(BaseCommand):
-    help = (
-        "Plays realistic provider traffic over HTTP at a running server and prints a summary as one JSON object. "
-        "Ctrl-C ends it at any time."
-    )
+    help = "Plays made-up provider traffic over HTTP at a running server, then prints what came of it."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--account", metavar="SLUG", help="only this account; all active ones when left out")
         parser.add_argument(
-            "--calls", type=number(0, 1_000_000, whole=True), default=50, help="how many; 0: until stopped (50)"
+            "--account", metavar="SLUG", action="append", help="only this account; may be given again (default: all)"
+        )
+        parser.add_argument("--calls", metavar="N", type=count, default=50, help="0: until stopped (default: 50)")
+        parser.add_argument(
+            "--rate", metavar="R", type=positive, default=0.5, help="calls started in a second, mean of a day"
+        )
+        parser.add_argument("--seed", metavar="S", type=count, help="the same number makes the same calls again")
+        parser.add_argument(
+            "--speed", metavar="F", type=positive, default=1.0, help="makes each call so many times shorter than life"
         )
         parser.add_argument(
-            "--rate", type=number(0.001, 1000), default=RATE, help=f"calls started per second, on average ({RATE})"
+            "--url",
+            type=web_address,
+            default=f"http://127.0.0.1:{settings.PORT}",
+            help="address of the server (default: %(default)s)",
         )
-        parser.add_argument(
-            "--seed", type=number(0, 2**63, whole=True), help="the same seed plays the same calls; a random one"
-        )
-        parser.add_argument(
-            "--speed",
-            type=number(0.1, 1000),
-            default=10,
-            help="how many times shorter than in life calls are; 1: true to life, with CDRs sent again for half an "
-            "hour (10)",
-        )
-        parser.add_argument("--url", type=http_url, default=settings.PUBLIC_URL, help="address of the server")
 
     def handle(self, **options) -> None:
-        paths, accounts = self._accounts(options["account"])
-        seed = secrets.randbelow(10**6) if options["seed"] is None else options["seed"]
-        is_endless = not options["calls"]
-        url = options["url"]
+        accounts, urls = self._accounts(options["account"], options["url"])
+        seed = random.randrange(10**6) if options["seed"] is None else options["seed"]  # noqa: S311
+        calls = f"{options['calls']} calls" if options["calls"] else "Calls without end (Ctrl-C stops)"
+        self.stderr.write(f"{calls} for {', '.join(urls)} at {options['url']}, seed {seed}.")
+        tally = Tally()
+        try:
+            with Progress(
+                SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True)
+            ) as progress:
+                bar = progress.add_task("starting")
+                asyncio.run(
+                    _play(accounts, urls, seed, options, tally, lambda: progress.update(bar, description=str(tally)))
+                )
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            self.stderr.write("Stopped.")
+        except ServerAway as error:
+            raise CommandError(
+                f"No server answers at {options['url']} ({error}). Start one with “make run”, or name another by --url."
+            ) from error
+        self.stdout.write(json.dumps(tally.summary))
+        if tally.refusals and not tally.accepted:
+            raise CommandError(f"The server accepted nothing; it answered {_in_words(tally)}.")
+
+    def _accounts(self, slugs: list[str] | None, url: str) -> tuple[list[SimulatedAccount], dict[str, str]]:
+        """Return the accounts to play for, and the webhook URL of each. Raises ``CommandError`` when there is none."""
+        known = {account.slug: account for account in Account.objects.filter(is_active=True)}
+        if unknown := [slug for slug in slugs or [] if slug not in known]:
+            raise CommandError(
+                f"There is no active account “{unknown[0]}”. Active accounts: {', '.join(known) or 'none yet'}."
+            )
+        chosen, urls, mute = [], {}, []
+        for account in map(known.get, slugs or known):
+            tokens = [endpoint.token for endpoint in account.endpoints.filter(retired_at=None)]
+            token = next(filter(None, tokens), None)
+            if token is None:
+                mute.append(account.slug)
+                continue
+            chosen.append(SimulatedAccount(account.slug, account.provider, account.app_id, account.time_zone))
+            urls[account.slug] = f"{url}/webhooks/{account.provider}/{token}/"
+        if mute:
+            advice = "it was chosen by the operator or made under another SECRET_KEY. Add a webhook URL in the admin."
+            message = f"The token of {', '.join(mute)} cannot be shown: {advice}"
+            if slugs or not chosen:
+                raise CommandError(message)
+            self.stderr.write(self.style.WARNING(f"Left out. {message}"))
+        if not chosen:
+            raise CommandError("There is no active account yet. Add one with “manage.py add_account”.")
+        return chosen, urls
+
+
+async def _play(
+    accounts: list[SimulatedAccount],
+    urls: dict[str, str],
+    seed: int,
+    options: dict[str, Any],
+    tally: Tally,
+    on_sent: Callable[[], None],
+) -> None:
+    """Play one plan; without end, start another one whenever the server was away, for that one's times are over.
+
+    SIGTERM cancels it, as Ctrl-C does.
+    """
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    for restarts in itertools.count():
+        if not options["calls"]:
+            await wait_until_up(options["url"])
         requests = plan(
             accounts,
-            seed=seed,
-            calls=None if is_endless else options["calls"],
-            start=datetime.now(UTC),
+            seed + restarts,
+            options["calls"],
+            datetime.now(UTC),
             rate=options["rate"],
             speed=options["speed"],
         )
-        names = ", ".join(account.slug for account in accounts)
-        self._say(f"Playing calls of {names} at {url}, seed {seed}. Ctrl-C stops.")
-        with self._progress(options["calls"]) as moved:
-            player = Player(url, paths, is_endless=is_endless, said=self._say, moved=moved)
-            try:
-                asyncio.run(player.play(requests))
-            except ServerAway:
-                raise CommandError(
-                    f"The server at {url} takes no connection. Start it, or name another with --url."
-                ) from None
-        self.stdout.write(json.dumps(asdict(player.summary)))
-        if player.summary.failed and not is_endless and not player.was_stopped:
-            hint = ""
-            if player.first_failure.endswith("404"):
-                hint = ": it does not know the account's webhook URL, or does not take it from this address"
-            raise CommandError(f"Requests failed, {player.summary.failed} in all. {player.first_failure}{hint}.")
-
-    def _accounts(self, slug: str | None) -> tuple[dict[str, str], list[SimulatedAccount]]:
-        """Return the webhook path of each account to simulate, and the accounts."""
-        active = Account.objects.filter(is_active=True, provider__in=PROVIDERS)
-        chosen = active.filter(slug=slug) if slug else active
-        if not chosen:
-            known = ", ".join(active.values_list("slug", flat=True)) or "none yet; add one with add_account"
-            raise CommandError(f"There is no active account “{slug}”." * bool(slug) + f" Active accounts: {known}.")
-        paths, accounts = {}, []
-        for account in chosen:
-            tokens = (endpoint.token for endpoint in account.endpoints.filter(retired_at=None))
-            token = next(filter(None, tokens), None)
-            if token is None:
-                self._say(
-                    f"{account.slug} is left out: its webhook URL cannot be shown, because its token was chosen by an "
-                    "operator or made under another SECRET_KEY. Add a webhook URL to the account in the admin."
-                )
-                continue
-            paths[account.slug] = f"/webhooks/{account.provider}/{token}/"
-            accounts.append(SimulatedAccount(account.slug, account.provider, account.app_id, account.time_zone))
-        if not accounts:
-            raise CommandError("There is no account left to simulate.")
-        return paths, accounts
-
-    @contextmanager
-    def _progress(self, calls: int) -> Iterator[Callable[[Summary], None]]:
-        """Give what is to be called with the summary as it grows; an endless run shows no progress."""
-        if not calls:
-            yield lambda summary: None
-        elif self._console.is_terminal:
-            with Progress(
-                *Progress.get_default_columns(), "{task.fields[requests]} requests", console=self._console
-            ) as bar:
-                task = bar.add_task("calls", total=calls, requests=0)
-                yield lambda summary: bar.update(task, completed=summary.calls, requests=summary.requests)
+        try:
+            await play(requests, urls, tally, on_sent=on_sent)
+        except ServerAway:
+            if options["calls"]:
+                raise
         else:
-            said_at = time.monotonic()
+            return
 
-            def say_now_and_then(summary: Summary) -> None:
-                nonlocal said_at
-                if time.monotonic() - said_at > SECONDS_BETWEEN_LINES:
-                    said_at = time.monotonic()
-                    self._say(f"{summary.calls} of {calls} calls, {summary.requests} requests")
 
-            yield say_now_and_then
-
-    @cached_property
-    def _console(self) -> Console:
-        return Console(stderr=True)
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+def _in_words(tally: Tally) -> str:
+    return ", ".join(f"{status or 'nothing'} ({times} times)" for status, times in sorted(tally.refusals.items()))
