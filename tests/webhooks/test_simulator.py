@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 import pytest
 from django.core.management import CommandError, call_command
 
+from calls import ledger
 from calls.models import Account, BalanceReading, Conversation, StoredRecord
 from webhooks import processing
 from webhooks.management.commands.add_account import add_account
@@ -92,7 +93,7 @@ def test_piopiys_money_adds_up():
     scenarios = generate_calls(11, 300, accounts=[SimulatedAccount("some-account", "piopiy")])
     deliver(account, [request for scenario in scenarios for request in scenario.requests])
     processing.drain()
-    readings = list(BalanceReading.objects.order_by("occurred_at", "-balance"))
+    readings = list(BalanceReading.objects.order_by(*ledger.ORDER))
     gaps = Counter(reading.gap for reading in readings[1:])
     assert set(gaps) == {Decimal(0), TOP_UP}
     assert min(reading.balance for reading in readings) > 0
@@ -208,7 +209,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     status = 200
-    signal_after_five: signal.Signals | None = None
+    signal_after_50: signal.Signals | None = None
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, bytes]] = []
@@ -228,8 +229,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(self.server.status)
         self.send_header("Content-Length", "0")
         self.end_headers()
-        if self.server.signal_after_five and len(self.server.seen) == 5:
-            os.kill(os.getpid(), self.server.signal_after_five)
+        if self.server.signal_after_50 and len(self.server.seen) == 50:
+            os.kill(os.getpid(), self.server.signal_after_50)
 
     do_GET = do_POST  # noqa: N815
 
@@ -282,10 +283,10 @@ def test_simulate_sends_what_the_plan_says(server: Server, simulate):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_simulate_goes_on_until_it_is_stopped_and_then_prints_its_summary(server: Server, simulate, number):
     add_account("some-account", "piopiy")
-    server.signal_after_five = number
+    server.signal_after_50 = number
     summary = simulate("--url", server.url, "--calls", "0", *FAST)
-    assert summary["accepted"] >= 4
-    assert summary["failed"] == 0
+    # Up to 16 were in flight, and the first request was the question whether the server is up.
+    assert 33 <= summary["accepted"] == summary["requests"]
 
 
 def test_it_waits_until_the_server_is_up():

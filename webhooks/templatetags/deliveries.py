@@ -9,7 +9,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from calls.counting import CAP, count_up_to_cap
 from calls.models import Account, Conversation, StoredRecord
 from webhooks.decoding import decode
-from webhooks.errors import DeliveryError
+from webhooks.errors import DeliveryError, clean_text
 from webhooks.models import Delivery
 
 register = template.Library()
@@ -49,7 +49,7 @@ def body_text(delivery: Delivery) -> str:
     if any(isinstance(payload, DeliveryError) for payload in payloads):
         return raw_text(delivery)
     shown = payloads[0] if len(payloads) == 1 else payloads
-    return json.dumps(shown, indent=2, ensure_ascii=False, default=str)
+    return clean_text(json.dumps(shown, indent=2, ensure_ascii=False, default=str))
 
 
 @register.filter
