@@ -45,7 +45,8 @@ def test_a_parameter_given_twice_is_refused(client: Client) -> None:
 
 @pytest.mark.parametrize("path", ["accounts/none/", "conversations/01997d5e-8a4c-7c3a-9d0a-3f2b1c4d5e6f/",
     "conversations/1/", "conversations/" + "9" * 5000 + "/", "deliveries/x/", "accounts/..%2f/", "accounts/é/",
-    "conversations/%ff%fe/", "nothing/", "", "nothing", "conversations/1/legs/", "live/stream/", "legs/1/"])  # fmt: skip
+    "conversations/%ff%fe/", "nothing/", "", "nothing", "conversations/1/legs/", "live/stream/",
+    "legs/1/"])  # fmt: skip
 def test_what_is_not_there_is_a_problem_document(client: Client, path: str) -> None:
     problem(client.get(f"/api/v1/{path}"), 404)
 

@@ -47,7 +47,7 @@ SENSELESS = [
         {"balance": "NaN"}, {"balance": "sNaN"}, {"balance": "878,90"}, {"balance": "Rs 878"}, {"balance": "1_000"},
         {"balance": "0.0000001"}, {"balance": True}, {"balance": [1]}, {"balance": "9" * 40}, {"call_rate": "-0.45"},
         {"extra_params": SCRIPT}, {"extra_params": {SCRIPT: [SCRIPT, {"__class__": 1}]}}, {"extra_params": "{" * 500},
-        {"extra_params": "{{7*7}} ${jndi:ldap://x}"}, {"extra_params": {"a\x00b": "\ud800"}}, 
+        {"extra_params": "{{7*7}} ${jndi:ldap://x}"}, {"extra_params": {"a\x00b": "\ud800"}},
         {"callerid": "=cmd|' /C'!A0"},
         {SCRIPT: SCRIPT}, {"account__secret__startswith": "a", "is_staff": True}, {"x" * 300: "long key"},
     ]
