@@ -8,8 +8,9 @@ from calls.models import Account, BalanceReading
 NEARBY = timedelta(hours=1)
 """Changed readings closer together than this are settled in one go."""
 
-# Charges only lower a balance: of two legs that ended in the same second, the lower balance is the later one.
-ORDER = ("occurred_at", "-balance", "received_at", "id")
+# Charges only lower a balance: of two legs that ended in the same second, the lower balance is the later one, and of
+# equal balances the one without a charge.
+ORDER = ("occurred_at", "-balance", "-charge", "received_at", "id")
 
 
 def current(account: Account) -> BalanceReading | None:

@@ -166,7 +166,7 @@ class BalanceViewSet(ListModelMixin, ReadViewSet):
     queryset = BalanceReading.objects.select_related("account")
     serializer_class = serializers.BalanceReadingSerializer
     filterset_class = filters.BalanceFilters
-    orderings = {"-occurred_at": ("-occurred_at", "balance", "-received_at", "-id")}
+    orderings = {"-occurred_at": ("-occurred_at", "balance", "charge", "-received_at", "-id")}
 
 
 class AlertViewSet(ListModelMixin, ReadViewSet):

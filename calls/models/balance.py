@@ -19,10 +19,12 @@ class BalanceReading(models.Model):
     )
 
     class Meta:
-        # Two legs that end in the same second: charges only lower a balance, so the lower one is the later.
-        ordering = ["-occurred_at", "balance", "-received_at", "-id"]
+        # The reverse of calls.ledger.ORDER, which says why.
+        ordering = ["-occurred_at", "balance", "charge", "-received_at", "-id"]
         indexes = [
-            models.Index(fields=["account", "-occurred_at", "balance", "-received_at", "-id"], name="balance_order")
+            models.Index(
+                fields=["account", "-occurred_at", "balance", "charge", "-received_at", "-id"], name="balance_order"
+            )
         ]
 
     def __str__(self) -> str:

@@ -51,3 +51,10 @@ def test_of_two_legs_that_ended_in_the_same_second_the_lower_balance_is_current(
     take(account, paid_call(2, balance="100", at=NOON))
     assert ledger.current(account).balance == Decimal("99.55")
     assert gaps(account) == [None, 0]
+
+
+def test_a_free_leg_that_ended_in_the_same_second_as_a_charged_one_makes_no_gap(account):
+    take(account, paid_call(0, balance="100"))
+    take(account, paid_call(1, balance="99.55", cost="0", at=NOON + timedelta(minutes=5)))
+    take(account, paid_call(2, balance="99.55", at=NOON + timedelta(minutes=5)), received_at=NOON + timedelta(hours=1))
+    assert gaps(account) == [None, 0, 0]
