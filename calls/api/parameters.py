@@ -11,6 +11,7 @@ from django import forms
 from django.db.models import QuerySet, TextChoices
 from django.utils.dateparse import parse_datetime
 from django_filters import BaseInFilter, Filter
+from django_filters.fields import BaseCSVField
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.drainage import set_override
 from rest_framework.request import Request
@@ -68,7 +69,7 @@ class StrictFilters(DjangoFilterBackend):
 class Parameter(Filter):
     """A filter that tells the schema its type and what it means; ``field_class`` reads and checks the text."""
 
-    schema: dict[str, Any] = {"type": "string", "maxLength": 255}
+    schema: dict[str, Any] = {"type": "string", "maxLength": 255, "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"}
 
     def __init__(self, description: str, field_name: str | None = None, **options: Any) -> None:
         super().__init__(field_name, **options)
@@ -77,7 +78,7 @@ class Parameter(Filter):
 
 class TextField(forms.CharField):
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options, max_length=255)
+        super().__init__(**options, max_length=255, strip=False)
 
 
 class TextParameter(Parameter):
@@ -173,9 +174,20 @@ class IdParameter(Parameter):
     schema = {"type": "string", "format": "uuid"}
 
 
+class ValuesField(BaseCSVField):
+    """Values with commas between them, none of them blank."""
+
+    def clean(self, value: list[str] | None) -> Any:
+        if value and not all(item.strip() for item in value):
+            raise forms.ValidationError("A value between the commas is blank.")
+        return super().clean(value)
+
+
 class TextsParameter(BaseInFilter, Parameter):
     """One text or several, with commas; a row matches when it has any of them."""
 
+    base_field_class = ValuesField
+    schema = {"type": "string", "maxLength": 255, "pattern": r"^[^\u0000,]*[^\s\u0000,][^\u0000,]*$"}
     field_class = TextField
 
 

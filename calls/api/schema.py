@@ -33,6 +33,13 @@ class ApiSchema(AutoSchema):
     def get_description(self) -> str:
         return f"{super().get_description()}\n\nNeeds a key with the scope `{self.view.required_scope}`.".strip()
 
+    def _get_parameters(self) -> list[dict[str, Any]]:
+        parameters = super()._get_parameters()
+        for parameter in parameters:
+            if parameter["schema"].get("type") == "array":
+                parameter["schema"]["minItems"] = 1  # a blank parameter is refused
+        return parameters
+
     def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
         bodies = super()._get_response_bodies(direction)
         for code, description in _ERRORS.items():

@@ -139,7 +139,7 @@ def test_balances_are_found_by_each_filter(get: Get) -> None:
     ("field", "value", "told"),
     [
         ("account", "dehli-support", "delhi-support"),
-        ("account", ",", "no account"),
+        ("account", ",", "blank"),
         ("direction", "inbond", "inbound, outbound, unknown. Did you mean “inbound”?"),
         ("direction", "inbound,", "inbound, outbound, unknown"),
         ("disposition", "ANSWERED", "answered"),
