@@ -14,6 +14,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import models, transaction
+from django.db.models import TextChoices
 
 from calls import ledger
 from calls.ids import new_id
@@ -322,29 +323,9 @@ def _conversation(
     return Conversation(
         id=conversation_id,
         account=account,
-        external_id=call.external_id,
-        direction=str(call.direction),
-        state=str(call.state),
-        disposition=str(call.disposition) if call.disposition else None,
-        reason=str(call.reason),
-        customer_number=call.customer_number,
-        did=call.did,
         agent=agents[call.agent] if call.agent else None,
-        started_at=call.started_at,
-        answered_at=call.answered_at,
-        ended_at=call.ended_at,
-        ring_seconds=call.ring_seconds,
-        talk_seconds=call.talk_seconds,
-        duration_seconds=call.duration_seconds,
-        cost=call.cost,
         cost_unit=account.unit if call.cost is not None else "",
-        recording=call.recording,
-        has_voicemail=call.has_voicemail,
-        hangup_cause=call.hangup_cause,
-        request_id=call.request_id,
-        extra_params=call.extra_params,
-        flags=call.flags,
-        last_heard_at=call.last_heard_at,
+        **_columns(Conversation, call),
     )
 
 
@@ -354,23 +335,8 @@ def _leg(account: Account, conversation_id: UUID, leg: LegSummary, agents: dict[
         conversation_id=conversation_id,
         external_id=leg.key.external_id,
         label=leg.key.label,
-        role=str(leg.role),
-        direction=str(leg.direction),
-        from_number=leg.from_number,
-        to_number=leg.to_number,
         agent=agents[leg.agent] if leg.agent else None,
-        disposition=str(leg.disposition) if leg.disposition else None,
-        started_at=leg.started_at,
-        answered_at=leg.answered_at,
-        ended_at=leg.ended_at,
-        ring_seconds=leg.ring_seconds,
-        talk_seconds=leg.talk_seconds,
-        duration_seconds=leg.duration_seconds,
-        hangup_cause=leg.hangup_cause,
-        cost=leg.cost,
-        balance_after=leg.balance_after,
-        recording=leg.recording,
-        has_cdr=leg.has_cdr,
+        **_columns(Leg, leg),
     )
 
 
@@ -379,14 +345,23 @@ def _event(account: Account, conversation_id: UUID, event: EventSummary, legs: d
         account=account,
         conversation_id=conversation_id,
         leg=legs[(conversation_id, *event.leg)] if event.leg else None,
-        kind=str(event.kind),
         leg_external_id=event.leg_key.external_id,
         leg_label=event.leg_key.label,
-        provider_status=event.provider_status,
-        occurred_at=event.occurred_at,
-        received_at=event.received_at,
-        details=event.details,
+        **_columns(Event, event),
     )
+
+
+def _columns(model: type[models.Model], summary: CallSummary | LegSummary | EventSummary) -> dict[str, object]:
+    """Return the columns that bear the name of something in the summary; those that point to rows are not among them.
+
+    Words become plain text: PostgreSQL's driver would write the name of an enumeration's member, not its value.
+    """
+    values = {
+        column.name: getattr(summary, column.name)
+        for column in model._meta.concrete_fields
+        if not column.is_relation and hasattr(summary, column.name)
+    }
+    return {name: str(value) if isinstance(value, TextChoices) else value for name, value in values.items()}
 
 
 def _readings(account: Account, calls: dict[UUID, CallSummary], legs: dict[tuple, Leg]) -> dict[tuple, BalanceReading]:

@@ -9,7 +9,7 @@ import logging
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -36,6 +36,7 @@ SUSPECT = 2
 """From so many attempts on, a delivery is taken alone, so that it can harm only itself."""
 
 Status = Delivery.Status
+_NO_ERROR = {"error_class": "", "error_field": "", "error_value": "", "error_message": ""}
 
 
 class Understood(NamedTuple):
@@ -126,16 +127,9 @@ def write(account: Account, understood: Sequence[Understood]) -> tuple[Counter[s
         withdrawn=late,
     )
     now = timezone.now()
-    for item in fresh:
-        _mark(item, now)
-    Delivery.objects.bulk_update(
-        [item.delivery for item in fresh],
-        ["status", "processed_at", "lease_until", "error_class", "error_field", "error_value", "error_message"],
-        batch_size=200,
-    )
-    _mark_repeats(firsts, now)
-    counts = Counter(str(item.delivery.status) for item in fresh)
-    counts["repeats"] = len(understood) - len(fresh)
+    _mark(fresh, now)
+    counts = Counter(str(_status(item)) for item in fresh)
+    counts["repeats"] = _mark_repeats(firsts, now)
     return counts, conversations
 
 
@@ -198,39 +192,47 @@ def _firsts(account: Account, deliveries: Sequence[Delivery]) -> dict[UUID, UUID
     return {pk: min(same[key])[1] for key in wanted for _, pk in same[key]}
 
 
-def _mark(item: Understood, now) -> None:
-    delivery, records, error = item
-    delivery.processed_at = now
-    delivery.lease_until = None
-    delivery.error_class = type(error).__name__ if error else ""
-    delivery.error_field = shorten(error.field) if error else ""
-    delivery.error_value = error.value if error else ""
-    delivery.error_message = error.message if error else ""
-    if error:
-        delivery.status = Status.QUARANTINED
-    else:
-        delivery.status = Status.PROCESSED if records else Status.IGNORED
+def _status(item: Understood) -> Delivery.Status:
+    if item.error:
+        return Status.QUARANTINED
+    return Status.PROCESSED if item.records else Status.IGNORED
 
 
-def _mark_repeats(firsts: dict[UUID, UUID], now) -> None:
-    """Mark what came again and count it on the first. The count is worked out, never added to."""
+def _mark(understood: Sequence[Understood], now: datetime) -> None:
+    """Write what became of the deliveries: one statement for all that are well, one for each that is not."""
+    for status in (Status.PROCESSED, Status.IGNORED):
+        well = [item.delivery.pk for item in understood if _status(item) == status]
+        Delivery.objects.filter(pk__in=well).update(status=status, processed_at=now, lease_until=None, **_NO_ERROR)
+    for delivery, _, error in understood:
+        if error:
+            Delivery.objects.filter(pk=delivery.pk).update(
+                status=Status.QUARANTINED,
+                processed_at=now,
+                lease_until=None,
+                error_class=type(error).__name__,
+                error_field=shorten(error.field),
+                error_value=error.value,
+                error_message=error.message,
+            )
+
+
+def _mark_repeats(firsts: dict[UUID, UUID], now: datetime) -> int:
+    """Mark what came again and count it on the first; return how many were not marked yet.
+
+    The count on the first is worked out, never added to.
+    """
+    marked = 0
     repeats: dict[UUID, list[UUID]] = defaultdict(list)
     for pk, first in firsts.items():
         if pk != first:
             repeats[first].append(pk)
     for first, copies in repeats.items():
-        Delivery.objects.filter(pk__in=copies).exclude(status=Status.REPEAT, repeat_of=first).update(
-            status=Status.REPEAT,
-            repeat_of=first,
-            repeats=0,
-            processed_at=now,
-            lease_until=None,
-            error_class="",
-            error_field="",
-            error_value="",
-            error_message="",
+        unmarked = Delivery.objects.filter(pk__in=copies).exclude(status=Status.REPEAT, repeat_of=first)
+        marked += unmarked.update(
+            status=Status.REPEAT, repeat_of=first, repeats=0, processed_at=now, lease_until=None, **_NO_ERROR
         )
         Delivery.objects.filter(pk=first).update(repeats=len(copies))
+    return marked
 
 
 def _crash() -> Crash:
