@@ -44,7 +44,7 @@ class NumberParameter(Parameter):
     """A phone number in any spelling, or part of one."""
 
     field_class = NumberField
-    schema = {"type": "string", "maxLength": 64, "pattern": r"^([^0-9]*[0-9]){4}"}
+    schema = {"type": "string", "maxLength": 64, "pattern": r"^([^0-9\u0000]*[0-9]){4}[^\u0000]*$"}
 
 
 class AccountFilters(FilterSet):
