@@ -66,7 +66,7 @@ def test_the_page_of_the_schema_uses_files_of_this_server_only() -> None:
 
 
 @pytest.fixture
-def api(db: None) -> schemathesis.schemas.BaseSchema:
+def api(transactional_db: None) -> schemathesis.schemas.BaseSchema:
     account = an_account()
     agent = an_agent(account=account)
     for i in range(3):

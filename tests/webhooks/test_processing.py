@@ -303,7 +303,7 @@ def drained(account, arrived, size) -> list:
     return result
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(schedule=schedules())
 def test_drained_in_any_order_the_tables_are_the_same(account, schedule):
     in_order, shuffled, size = schedule

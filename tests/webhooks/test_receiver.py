@@ -170,6 +170,7 @@ def test_no_token_reaches_the_log(door: Door):
     assert door.account["token"] not in (door.data_directory / "server.log").read_text()
 
 
+@pytest.mark.django_db(transaction=True)  # the application closes its connection at the end of a request
 def test_a_wsgi_server_that_decodes_chunks_gets_the_whole_body(account):
     from config.wsgi import application
     from webhooks import inbox

@@ -21,6 +21,7 @@ from webhooks.models import Delivery
 @pytest.fixture
 def spooling(settings, tmp_path):
     """A spool of this test's own, closed at its end."""
+    spool.close()
     settings.DATA_DIR = tmp_path
     yield tmp_path / "spool"
     spool.close()
