@@ -15,8 +15,8 @@ _NOT_DIGITS = re.compile(r"[^0-9]", re.ASCII)
 def normalize(number: str, region: str) -> str:
     """Return ``number`` as E.164 (``+919000000001``) where it is a valid number, else as it was sent, blanks removed.
 
-    Providers send the country code without ``+``, national numbers with and without the leading 0, and plain digits
-    (providers.md, section 1.0 and traps 21 and 46); ``region`` (ISO 3166) tells how a national number is read.
+    Providers send the country code without ``+``, national numbers with and without the leading 0, and plain digits;
+    ``region`` (ISO 3166) tells how a national number is read.
     """
     text = number.strip()
     digits = _NOT_DIGITS.sub("", text)

@@ -12,13 +12,14 @@ from django.db.models import Count
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from calls import ledger
 from calls.choices import State
 from calls.models import Account, Alert, Conversation
 from config.celery import app
+from webhooks import inbox, spool
 from webhooks.models import Delivery
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
 def metrics(request: HttpRequest) -> HttpResponse:
     """Answer with figures for Prometheus; 404 unless METRICS is set.
 
-    All are read from the database when asked for, so that every process tells the same.
+    All but the answers to webhooks are read when asked for, so that every process tells the same.
     """
     if not settings.METRICS:
         raise Http404
@@ -61,7 +62,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 class _Figures:
     """Collects the figures of the moment."""
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         waiting = Delivery.objects.filter(status=Delivery.Status.PENDING).count()
         yield GaugeMetricFamily("ringledger_deliveries_pending", "Deliveries not yet processed.", waiting)
         yield GaugeMetricFamily(
@@ -73,6 +74,19 @@ class _Figures:
         yield GaugeMetricFamily(
             "ringledger_deliveries_quarantined", "Deliveries that could not be understood.", quarantined
         )
+        yield GaugeMetricFamily(
+            "ringledger_spool_files",
+            "Files of deliveries that came while the database was away and are not in the inbox yet.",
+            len(spool.waiting_files()),
+        )
+        answers = CounterMetricFamily(
+            "ringledger_webhook_answers",
+            "Answers to webhooks by kind, of this process since it started.",
+            labels=["kind"],
+        )
+        for kind, count in inbox.counters.items():
+            answers.add_metric([kind], count)
+        yield answers
         live = Conversation.objects.filter(state=State.LIVE).count()
         yield GaugeMetricFamily("ringledger_conversations_live", "Calls going on now.", live)
 

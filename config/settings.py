@@ -78,7 +78,6 @@ TEMPLATES = [
         },
     }
 ]
-FORM_RENDERER = "django.forms.renderers.DjangoTemplates"
 
 # --- Storage --------------------------------------------------------------------------------------------------------
 

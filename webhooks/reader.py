@@ -101,8 +101,8 @@ class Reader:
     def local_time(self, *names: str, zone: str) -> datetime | None:
         """Return the time that is sent as ``yyyy-mm-dd hh:mm:ss`` without an offset, read in ``zone``, in UTC.
 
-        Two blanks or the letter n may stand between date and time (providers.md, trap 32). ``None`` when absent or
-        one of the words that mean so.
+        Two blanks or the letter n may stand between date and time (call_report_incoming_answered_get). ``None`` when
+        absent or one of the words that mean so.
         """
         text = self.text(*names)
         if " ".join(text.lower().split()) in _NO_TIME:
@@ -132,7 +132,7 @@ class Reader:
         """Return free parameters that come as an object, as JSON text, as a Python literal, or as any other text.
 
         Text that is none of these is kept under the field's own name. ``none``, ``false`` and ``{"{}": null}`` mean
-        there are none (providers.md, section 1.0 and traps 16 and 17).
+        there are none: live bodies of calls without parameters carry these.
         """
         _, value = self._first((name,))
         if isinstance(value, str):

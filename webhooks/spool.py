@@ -102,12 +102,12 @@ def drain_spools() -> int:
     A line that is damaged (the last one of a process that was killed while writing, whose sender got no answer) is kept
     beside, in a file that ends in ``.bad``.
     """
-    return sum(_drain(path) for path in sorted(_directory().glob("*.spool")))
+    return sum(_drain(path) for path in waiting_files())
 
 
-def is_empty() -> bool:
-    """Return whether nothing waits in the spool."""
-    return not any(_directory().glob("*.spool"))
+def waiting_files() -> list[Path]:
+    """Return the files that wait to be drained, oldest first; one that is still written is among them."""
+    return sorted(_directory().glob("*.spool"))
 
 
 def _drain(path: Path) -> int:

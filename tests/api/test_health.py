@@ -12,6 +12,7 @@ from django.utils import timezone
 from config.celery import app
 from tests.api.factories import a_delivery, a_leg, a_live_conversation, a_reading, an_alert
 from tests.servers import postgresql_server, redis_server
+from webhooks import inbox
 
 
 @pytest.fixture
@@ -99,6 +100,8 @@ def test_metrics_are_there_only_when_switched_on(client: Client, settings) -> No
     a_delivery(status="quarantined")
     a_reading(a_leg(a_live_conversation()))
     an_alert()
+    refused_before = inbox.counters["not_found"]
+    client.post("/webhooks/piopiy/nobody/", b"{}", content_type="application/json")
     response = client.get("/metrics")
     assert response["Content-Type"].startswith("text/plain")
     lines = response.content.decode().splitlines()
@@ -108,5 +111,7 @@ def test_metrics_are_there_only_when_switched_on(client: Client, settings) -> No
         "ringledger_conversations_live 1.0",
         'ringledger_alerts_open{account="delhi-support",kind="low_balance"} 1.0',
         'ringledger_balance{account="delhi-support",unit="INR"} 878.9',
+        "ringledger_spool_files 0.0",
+        f'ringledger_webhook_answers_total{{kind="not_found"}} {refused_before + 1}.0',
     ]:
         assert line in lines

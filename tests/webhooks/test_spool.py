@@ -46,14 +46,14 @@ def test_what_is_spooled_comes_back_byte_for_byte_and_once(account, spooling):
     assert (bytes(stored.body), bytes(stored.query), stored.received_at) == (first.body, b"a=%FF", NOON)
     assert (stored.content_type, stored.remote_address, stored.status) == ("application/json", "203.0.113.9", "pending")
     assert Delivery.objects.count() == 2
-    assert spool.is_empty()
+    assert spool.waiting_files() == []
     assert spool.drain_spools() == 0
 
 
 def test_a_file_that_is_still_written_is_left_alone(account, spooling):
     spool.append(delivery(account))
     assert spool.drain_spools() == 0
-    assert not spool.is_empty()
+    assert len(spool.waiting_files()) == 1
     spool.close()
     assert spool.drain_spools() == 1
 
