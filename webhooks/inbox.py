@@ -34,6 +34,10 @@ FRESH_SECONDS = 0.5
 """Age at which the table of webhook URLs is read again: a revoked one stops working within a second."""
 REFRESH_PAUSE_SECONDS = 0.1
 """The table is read no more often than this, however many unknown tokens are tried."""
+READ_WAIT_SECONDS = 0.3
+"""How long one thread waits for another that is reading the table."""
+AWAY_SECONDS = 2.0
+"""How long a database that failed is not tried again by ``accept``."""
 METHODS = ("GET", "POST")
 
 PATH = re.compile(r"/webhooks/([^/]+)/([^/]+)/?")
@@ -130,6 +134,11 @@ class _Ways:
     def is_stale(self) -> bool:
         return time.monotonic() - self._read_at > FRESH_SECONDS
 
+    @property
+    def are_known(self) -> bool:
+        """Whether the table was ever read."""
+        return self._ways is not None
+
     def knows(self, token: str) -> bool:
         return self._ways is not None and digest_of(token) in self._ways
 
@@ -138,20 +147,25 @@ class _Ways:
         return time.monotonic() - self._read_at > REFRESH_PAUSE_SECONDS
 
     def read(self) -> None:
-        """Read the table, unless another thread is at it or the database is away."""
-        if not self._lock.acquire(blocking=False):
+        """Read the table, or wait a little for a thread that is at it; keep the last one while the database is away."""
+        asked_at = time.monotonic()
+        if not self._lock.acquire(timeout=READ_WAIT_SECONDS):
             return
         try:
+            if self._read_at > asked_at:
+                return  # the other thread has read it
+            began = time.monotonic()
             valid = Endpoint.objects.filter(retired_at=None, account__is_active=True)
             rows = valid.values_list("digest", "account_id", "account__provider", "account__allowed_networks")
             self._ways = {
                 digest: _Way(account_id, provider, tuple(map(ipaddress.ip_network, networks.split())))
                 for digest, account_id, provider, networks in rows
             }
+            self._read_at = began
         except (DatabaseError, InterfaceError):
-            connection.close()
-        finally:
+            _leave_alone_for_a_while()
             self._read_at = time.monotonic()
+        finally:
             self._lock.release()
 
     def find(self, provider: str, token: str, address: str) -> int | None:
@@ -226,19 +240,38 @@ def unavailable() -> Answer:
 
 def accept(request: Request) -> Answer:
     """Judge and keep a request in the calling thread: for WSGI, the development server, and our own test button."""
-    if needs_reading(request.path):
+    if needs_reading(request.path) and (_may_be_asked() or not ways.are_known):
         ways.read()
     verdict = judge(request)
     if isinstance(verdict, Answer):
         return verdict
-    try:
-        verdict.save(force_insert=True)
-    except (DatabaseError, InterfaceError):
-        connection.close()
-        if not keep_in_spool(verdict):
-            return unavailable()
+    if not (_may_be_asked() and _commit(verdict)) and not keep_in_spool(verdict):
+        return unavailable()
     bell.ring()
     return answer_for(verdict)
+
+
+def _commit(delivery: Delivery) -> bool:
+    try:
+        delivery.save(force_insert=True)
+    except (DatabaseError, InterfaceError):
+        _leave_alone_for_a_while()
+        return False
+    return True
+
+
+_asked_again_at = 0.0
+
+
+def _may_be_asked() -> bool:
+    return time.monotonic() >= _asked_again_at
+
+
+def _leave_alone_for_a_while() -> None:
+    """Note that the database failed: each further try may take as long as it takes to find out."""
+    global _asked_again_at
+    connection.close()
+    _asked_again_at = time.monotonic() + AWAY_SECONDS
 
 
 def keep_in_spool(delivery: Delivery) -> bool:

@@ -2,7 +2,8 @@
 
 Whatever waits while a commit runs goes into the next one, so a lone request waits for nobody and many cost little more
 than one. The writing is done by one thread, which outlives every outage: while the database is away it asks once in a
-while whether it is back, and meanwhile deliveries go to the spool.
+while whether it is back, and meanwhile deliveries go to the spool. When it is back the spool is drained from here too,
+since no worker may be running on this machine.
 """
 
 import asyncio
@@ -14,22 +15,26 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from webhooks import bell, inbox, spool
 from webhooks.models import Delivery
+from webhooks.storing import insert
 
 logger = logging.getLogger(__name__)
 
 MOST_IN_A_COMMIT = 500
 PATIENCE_SECONDS = 2.0
-"""How long a request waits for its commit before it goes to the spool."""
+"""How long a request waits for its commit before it goes to the spool, and there before it is refused."""
 STUCK_SECONDS = 0.5
 """A commit that takes longer than this sends later requests straight to the spool."""
 PROBE_SECONDS = 0.5
 """How often a database that was away is asked whether it is back."""
+DRAIN_PAUSE_SECONDS = 2.0
+"""How long after a failure the spool is drained again."""
 TABLE_SECONDS = 0.3
-"""How long a request waits for a fresh table of webhook URLs before it goes by the last one."""
+"""How long a request waits for a fresh table of webhook URLs before it goes by the last one, if there is one."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -40,7 +45,7 @@ class GroupCommit:
     """Commits deliveries in groups, from one thread."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Delivery, Future[None]]] = []
+        self._waiting: list[tuple[Delivery, Future[bool]]] = []
         self._changed = threading.Condition()
         self._thread_of = 0
         self._commit_began: float | None = None
@@ -52,9 +57,9 @@ class GroupCommit:
         began = self._commit_began
         return self._is_away or (began is not None and time.monotonic() - began > STUCK_SECONDS)
 
-    def put(self, delivery: Delivery) -> "Future[None]":
-        """Return a future that is done when ``delivery`` is committed, or fails when it cannot be."""
-        future: Future[None] = Future()
+    def put(self, delivery: Delivery) -> "Future[bool]":
+        """Return a future that is true when ``delivery`` is committed, false when it is not or nobody knows."""
+        future: Future[bool] = Future()
         with self._changed:
             if self._thread_of != os.getpid():  # threads do not survive a fork
                 self._thread_of = os.getpid()
@@ -64,16 +69,19 @@ class GroupCommit:
         return future
 
     def _run(self) -> None:
+        # A connection of its own: the pool would let it wait for ten seconds before it says that there is none.
+        database = connection.copy()
+        database.settings_dict["OPTIONS"].pop("pool", None)
         while True:
             try:
                 if self._is_away:
-                    self._probe()
+                    self._probe(database)
                 else:
-                    self._commit(self._next_group())
+                    self._commit(self._next_group(), database)
             except Exception:  # the thread must not end: nobody would be answered again
                 logger.exception("the inbox writer goes on after an error")
 
-    def _next_group(self) -> list[tuple[Delivery, "Future[None]"]]:
+    def _next_group(self) -> list[tuple[Delivery, "Future[bool]"]]:
         with self._changed:
             while not self._waiting:
                 self._changed.wait()
@@ -82,50 +90,87 @@ class GroupCommit:
         # One who stopped waiting has gone to the spool.
         return [(delivery, future) for delivery, future in group if future.set_running_or_notify_cancel()]
 
-    def _commit(self, group: list[tuple[Delivery, "Future[None]"]]) -> None:
-        self._commit_began = time.monotonic()
+    def _commit(self, group: list[tuple[Delivery, "Future[bool]"]], database: BaseDatabaseWrapper) -> None:
+        deliveries = [delivery for delivery, _ in group]
+        self._commit_began = began = time.monotonic()
         try:
-            Delivery.objects.bulk_create([delivery for delivery, _ in group], ignore_conflicts=True)
-        except (DataError, IntegrityError, ValueError) as error:
-            # One row that the table refuses must not fail its neighbours.
-            if len(group) == 1:
-                group[0][1].set_exception(error)
-            else:
-                for item in group:
-                    self._commit([item])
-        except (DatabaseError, InterfaceError) as error:
+            refused = insert(deliveries, database)
+        except Exception as error:  # whatever it is, those who wait are told
+            refused = deliveries
             self._is_away = True
-            connection.close()
-            logger.warning("the database is away, deliveries go to the spool: %s", type(error).__name__)
-            for _, future in group:
-                future.set_exception(error)
+            is_outage = isinstance(error, DatabaseError | InterfaceError)
+            logger.warning("deliveries go to the spool: %s", type(error).__name__, exc_info=not is_outage)
         else:
-            for _, future in group:
-                future.set_result(None)
+            bell.ring()
         finally:
             self._commit_began = None
+        for delivery, future in group:
+            future.set_result(delivery not in refused)
+        if not self._is_away and time.monotonic() - began > STUCK_SECONDS:
+            _drain_spool()
 
-    def _probe(self) -> None:
+    def _probe(self, database: BaseDatabaseWrapper) -> None:
         with self._changed:
             abandoned, self._waiting = self._waiting, []
         for _, future in abandoned:
             if future.set_running_or_notify_cancel():
-                future.set_exception(InterfaceError("the database is away"))
+                future.set_result(False)
         try:
-            connection.close()
-            with connection.cursor() as cursor:
+            database.close()
+            with database.cursor() as cursor:
                 cursor.execute("SELECT 1")
         except (DatabaseError, InterfaceError):
             time.sleep(PROBE_SECONDS)
         else:
             self._is_away = False
-            spool.close()
-            bell.ring()
             logger.warning("the database is back")
+            _drain_spool()
+
+
+def _drain_spool() -> None:
+    """Have the spool drained in a thread, which tries until it is."""
+    threading.Thread(target=_drain_in_thread, name="spool drainer", daemon=True).start()
+
+
+def _drain_in_thread() -> None:
+    while True:
+        try:
+            if spool.drain_spools():
+                bell.ring()
+            return
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("the spool could not be drained yet: %s", type(error).__name__)
+        finally:
+            connection.close()
+        time.sleep(DRAIN_PAUSE_SECONDS)
+
+
+class TableReading:
+    """Has the table of webhook URLs read in a thread, once for all requests that wait for it."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="webhook URLs")
+        self._reading: Future[None] | None = None
+        self._began = 0.0
+
+    async def wait(self) -> None:
+        """Return when the table was read, or when a request should go by the last one."""
+        if self._reading is None or self._reading.done():
+            self._began = time.monotonic()
+            self._reading = self._thread.submit(inbox.ways.read)
+        if not inbox.ways.are_known:
+            patience = PATIENCE_SECONDS
+        elif writer.is_away:
+            patience = 0.0
+        else:
+            patience = TABLE_SECONDS
+        left = self._began + patience - time.monotonic()
+        if left > 0:
+            await asyncio.wait([asyncio.wrap_future(self._reading)], timeout=left)
 
 
 writer = GroupCommit()
-_table_reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="webhook URLs")
+_table = TableReading()
 _spooler = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
 
 
@@ -134,7 +179,10 @@ async def receiver(scope: Scope, receive: Receive, send: Send) -> None:
     body = inbox.Body()
     if not await _read(body, receive):
         return  # the sender went away in the middle: nothing was acknowledged, nothing is kept
-    headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    headers: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        text = value.decode("latin-1")
+        headers[name] = f"{headers[name]},{text}" if name in headers else text  # joined as under WSGI
     request = inbox.Request(
         method=scope["method"],
         path=scope["path"],
@@ -158,28 +206,22 @@ async def _read(body: inbox.Body, receive: Receive) -> bool:
 
 
 async def _accept(request: inbox.Request) -> inbox.Answer:
-    loop = asyncio.get_running_loop()
     if inbox.needs_reading(request.path):
-        reading = loop.run_in_executor(_table_reader, inbox.ways.read)
-        await asyncio.wait([reading], timeout=TABLE_SECONDS)
+        await _table.wait()
     verdict = inbox.judge(request)
     if isinstance(verdict, inbox.Answer):
         return verdict
-    if not await _commit(verdict) and not await loop.run_in_executor(_spooler, inbox.keep_in_spool, verdict):
-        return inbox.unavailable()
-    return inbox.answer_for(verdict)
+    is_kept = not writer.is_away and await _in_time(writer.put(verdict))
+    if not is_kept:  # or nobody knows: the id makes it one when both have it
+        is_kept = await _in_time(_spooler.submit(inbox.keep_in_spool, verdict))
+    return inbox.answer_for(verdict) if is_kept else inbox.unavailable()
 
 
-async def _commit(delivery: Delivery) -> bool:
-    """Return whether the delivery was committed. When in doubt it is spooled too: the id makes it one."""
-    if writer.is_away:
-        return False
+async def _in_time(keeping: "Future[bool]") -> bool:
     try:
-        await asyncio.wait_for(asyncio.wrap_future(writer.put(delivery)), PATIENCE_SECONDS)
-    except (DatabaseError, InterfaceError, ValueError, TimeoutError):
+        return await asyncio.wait_for(asyncio.wrap_future(keeping), PATIENCE_SECONDS)
+    except TimeoutError:
         return False
-    bell.ring()
-    return True
 
 
 async def _answer(answer: inbox.Answer, send: Send) -> None:

@@ -1,13 +1,15 @@
 """Where deliveries wait while the database is away: files that are fsynced before the answer.
 
-Each process appends to a file of its own and holds a lock on it, so that nobody takes it away from under it; it lets
-the file go when the database is back. Whoever drains takes the files that nobody holds, in the order in which they were
-begun, and puts their deliveries in the inbox. Doing so twice does no harm: the ids were given at the door.
+Each process appends to a file of its own, and locks it only while it does. Whoever drains first takes the files away,
+by giving them another name under the same lock; their process then begins a new one. So nothing waits for a process to
+let go of it. Files are drained in the order in which they were begun; twice does no harm, for the ids were given at the
+door.
 """
 
 import base64
-import contextlib
+import errno
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -21,10 +23,12 @@ from django.conf import settings
 
 from calls.ids import new_id
 from webhooks.models import Delivery
+from webhooks.storing import insert
 
 logger = logging.getLogger(__name__)
 
-BATCH = 500
+BATCH = 100
+"""How many deliveries are in memory while draining; each may have a megabyte."""
 _FIELDS = [
     "account_id", "method", "content_type", "remote_address", "size", "digest", "status",
     "error_class", "error_field", "error_value", "error_message",
@@ -32,48 +36,58 @@ _FIELDS = [
 
 
 class _OpenFile:
-    """The file that this process appends to, from the first delivery that has to be spooled until the spool closes."""
+    """The file that this process appends to, until somebody takes it away."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._descriptor: int | None = None
+        self._descriptor = -1
+        self._path = Path()
         self._owner = 0
 
     def append(self, line: bytes) -> None:
         with self._lock:
-            descriptor = self._open()
-            end = os.fstat(descriptor).st_size
+            self._open_and_lock()
             try:
-                # A full disk writes a part and says so only by the count.
-                if os.write(descriptor, line) != len(line):
-                    raise OSError(28, "the disk is full")
-                os.fdatasync(descriptor)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(descriptor, end)
-                raise
+                self._write(line)
+            finally:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
-    def close(self) -> None:
-        with self._lock:
-            if self._descriptor is not None and self._owner == os.getpid():
-                os.close(self._descriptor)
-            self._descriptor = None
+    def _open_and_lock(self) -> None:
+        while True:
+            if self._owner != os.getpid() or not self._path.exists():  # after a fork it is the parent's
+                self._begin()
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            if self._path.exists():
+                return
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # taken away between the look and the lock
 
-    def _open(self) -> int:
-        if self._descriptor is not None and self._owner == os.getpid():
-            return self._descriptor
+    def _begin(self) -> None:
+        if self._descriptor >= 0:
+            self._owner = 0
+            os.close(self._descriptor)
+            self._descriptor = -1
         directory = _directory()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = directory / f"{new_id()}.spool"  # ids sort by time
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        parent = os.open(directory, os.O_RDONLY)
+        self._path = directory / f"{new_id()}.spool"  # ids sort by time
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, 0o600)
+        _fsync(directory)
+        _fsync(directory.parent)
+        self._owner = os.getpid()
+
+    def _write(self, line: bytes) -> None:
+        end = os.fstat(self._descriptor).st_size
         try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
-        self._descriptor, self._owner = descriptor, os.getpid()
-        return descriptor
+            # A full disk writes a part and says so only by the count.
+            if os.write(self._descriptor, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(self._descriptor)
+        except OSError:
+            try:
+                os.ftruncate(self._descriptor, end)
+            except OSError:
+                self._owner = 0  # what is left of this line must not be joined to the next: that goes to a new file
+            raise
 
 
 _file = _OpenFile()
@@ -91,54 +105,48 @@ def append(delivery: Delivery) -> None:
     _file.append(b"%08x %s\n" % (zlib.crc32(text), text))
 
 
-def close() -> None:
-    """Let go of this process's file, so that it can be drained."""
-    _file.close()
-
-
 def drain_spools() -> int:
     """Put what is spooled in the inbox and return how many deliveries that were. Raises when the database is away.
 
-    A line that is damaged (the last one of a process that was killed while writing, whose sender got no answer) is kept
-    beside, in a file that ends in ``.bad``.
+    A line that is damaged (such as the last one of a process that was killed while writing, whose sender got no answer)
+    or that the inbox refuses stops nothing: it is kept in a file that ends in ``.bad``.
     """
-    return sum(_drain(path) for path in waiting_files())
+    if not waiting_files():
+        return 0
+    with (_directory() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one drains after the other, so that the order holds
+        return sum(_drain(_taken_away(path)) for path in waiting_files())
 
 
 def waiting_files() -> list[Path]:
-    """Return the files that wait to be drained, oldest first; one that is still written is among them."""
-    return sorted(_directory().glob("*.spool"))
+    """Return the files that wait to be drained, oldest first; those that are still written are among them."""
+    return sorted(path for path in _directory().glob("*") if path.suffix in (".spool", ".draining"))
+
+
+def _taken_away(path: Path) -> Path:
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # waits for a line that is being written
+        return path.rename(path.with_suffix(".draining"))
 
 
 def _drain(path: Path) -> int:
+    count, bad = 0, []
     with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0  # its process still appends to it
-        if not path.exists():
-            return 0  # another one has drained it between our opening and locking it
-        count, batch, bad = 0, [], []
-        for line in file:
-            delivery = _read(line)
-            if delivery is None:
-                bad.append(line)
-                continue
-            batch.append(delivery)
-            if len(batch) == BATCH:
-                count += _store(batch)
-                batch = []
-        count += _store(batch)
-        if bad:
-            path.with_suffix(".bad").write_bytes(b"".join(bad))
-            logger.error("%d damaged lines of the spool are kept in %s", len(bad), path.with_suffix(".bad").name)
-        path.unlink()
+        while lines := list(itertools.islice(file, BATCH)):
+            pairs = [(line, _read(line)) for line in lines]
+            deliveries = [delivery for _, delivery in pairs if delivery]
+            refused = insert(deliveries)
+            count += len(deliveries) - len(refused)
+            bad += [line for line, delivery in pairs if delivery is None or delivery in refused]
+    if bad:
+        kept = path.with_suffix(".bad")
+        with kept.open("wb") as file:
+            file.writelines(bad)
+            file.flush()
+            os.fsync(file.fileno())
+        logger.error("%d lines of the spool could not be put in the inbox and are kept in %s", len(bad), kept.name)
+    path.unlink()
     return count
-
-
-def _store(batch: list[Delivery]) -> int:
-    Delivery.objects.bulk_create(batch, ignore_conflicts=True)
-    return len(batch)
 
 
 def _read(line: bytes) -> Delivery | None:
@@ -154,6 +162,14 @@ def _read(line: bytes) -> Delivery | None:
         body=base64.b64decode(row["body"]),
         **{name: row[name] for name in _FIELDS},
     )
+
+
+def _fsync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _directory() -> Path:

@@ -3,9 +3,11 @@
 import json
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -19,12 +21,16 @@ from webhooks.models import Delivery
 
 
 @pytest.fixture
-def spooling(settings, tmp_path):
-    """A spool of this test's own, closed at its end."""
-    spool.close()
+def spooling(settings, tmp_path, monkeypatch):
+    """A spool of this test's own."""
     settings.DATA_DIR = tmp_path
-    yield tmp_path / "spool"
-    spool.close()
+    monkeypatch.setattr(spool, "_file", spool._OpenFile())
+    return tmp_path / "spool"
+
+
+def spooled(door: Door) -> list[Path]:
+    """Return the files that wait in the spool of a server."""
+    return [path for path in (door.data_directory / "spool").glob("*") if path.suffix in (".spool", ".draining")]
 
 
 def delivery(account, number: int = 0) -> Delivery:
@@ -39,9 +45,8 @@ def test_what_is_spooled_comes_back_byte_for_byte_and_once(account, spooling):
     first, second = delivery(account, 1), delivery(account, 2)
     for item in (first, second):
         spool.append(item)
-    spool.close()
     second.save()  # the commit that was in doubt had gone through
-    assert spool.drain_spools() == 2
+    spool.drain_spools()
     stored = Delivery.objects.get(pk=first.pk)
     assert (bytes(stored.body), bytes(stored.query), stored.received_at) == (first.body, b"a=%FF", NOON)
     assert (stored.content_type, stored.remote_address, stored.status) == ("application/json", "203.0.113.9", "pending")
@@ -50,18 +55,39 @@ def test_what_is_spooled_comes_back_byte_for_byte_and_once(account, spooling):
     assert spool.drain_spools() == 0
 
 
-def test_a_file_that_is_still_written_is_left_alone(account, spooling):
-    spool.append(delivery(account))
-    assert spool.drain_spools() == 0
-    assert len(spool.waiting_files()) == 1
-    spool.close()
-    assert spool.drain_spools() == 1
+def test_a_process_that_lives_on_holds_nothing_back_and_begins_a_new_file(account, spooling):
+    for number in range(2):
+        spool.append(delivery(account, number))
+        assert spool.drain_spools() == 1
+    assert Delivery.objects.count() == 2
+
+
+def test_draining_while_others_append_loses_nothing(account, spooling):
+    items = [delivery(account, number) for number in range(200)]
+    with ThreadPoolExecutor(2) as pool:
+        appending = [pool.submit(spool.append, item) for item in items]
+        while not all(future.done() for future in appending):
+            spool.drain_spools()
+    spool.drain_spools()
+    assert set(Delivery.objects.values_list("pk", flat=True)) == {item.pk for item in items}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_line_that_the_inbox_refuses_is_kept_apart_and_stops_nothing(account, spooling):
+    items = [delivery(account, number) for number in range(3)]
+    items[1].account_id = None
+    for item in items:
+        spool.append(item)
+    assert spool.drain_spools() == 2
+    assert set(Delivery.objects.values_list("pk", flat=True)) == {items[0].pk, items[2].pk}
+    (kept,) = spooling.glob("*.bad")
+    assert str(items[1].pk).encode() in kept.read_bytes()
+    assert spool.waiting_files() == []
 
 
 def test_a_damaged_line_is_kept_apart_and_stops_nothing(account, spooling):
     for number in range(3):
         spool.append(delivery(account, number))
-    spool.close()
     (file,) = spooling.glob("*.spool")
     lines = file.read_bytes().splitlines(keepends=True)
     torn = lines[2][: len(lines[2]) // 2]
@@ -126,8 +152,8 @@ def test_an_outage_of_the_database_costs_no_delivery(tmp_path):
             with ThreadPoolExecutor(8) as pool:
                 answers += pool.map(send, range(5, 45))
             server.start()
-            # It finds by itself that the database is back, and lets go of its file.
-            assert until(lambda: (door.manage("drain"), not list((tmp_path / "spool").glob("*.spool")))[1])
+            # It finds by itself that the database is back, and drains its spool.
+            assert until(lambda: not spooled(door))
             answers += [send(number) for number in range(45, 50)]
             assert {answer.status for answer in answers} == {200}
             rows = kept()
@@ -136,6 +162,25 @@ def test_an_outage_of_the_database_costs_no_delivery(tmp_path):
             assert sorted(json.loads(bytes(row[1]))["number"] for row in rows) == list(range(50))
         finally:
             door.stop()
+
+
+def test_a_database_that_is_stuck_costs_no_delivery(tmp_path):
+    door = Door("uvicorn", tmp_path)
+    try:
+        answers = [door.ask("POST", door.path, b'{"number": 0}')]
+        with ThreadPoolExecutor(4) as pool:
+            database = sqlite3.connect(tmp_path / "ringledger.sqlite3", isolation_level=None)
+            database.execute("BEGIN IMMEDIATE")
+            answers += pool.map(lambda number: door.ask("POST", door.path, b'{"number": %d}' % number), range(1, 9))
+            assert len(spooled(door)) == 1
+            database.execute("ROLLBACK")
+            database.close()
+        assert {answer.status for answer in answers} == {200}
+        assert until(lambda: door.count() == 9)
+        assert len({answer.content["delivery"] for answer in answers}) == 9
+        assert until(lambda: not spooled(door))
+    finally:
+        door.stop()
 
 
 def test_without_database_and_spool_the_answer_is_503(tmp_path):
