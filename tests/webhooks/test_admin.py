@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from calls.models import Account, BalanceReading, Conversation
 from tests.webhooks.inbox import NOON, deliver, deliver_file
-from webhooks.admin import ADVICE, sample_body
+from webhooks.admin.account import sample_body
+from webhooks.admin.delivery import ADVICE
 from webhooks.errors import DeliveryError
 from webhooks.models import Delivery, Endpoint
 from webhooks.processing import drain

@@ -1,11 +1,9 @@
-"""The admin of the inbox, and of accounts with the URLs by which their deliveries come in."""
+"""Accounts, and on each one's page its webhook URLs: copied, replaced, retired and tried out there."""
 
 import zoneinfo
-from collections.abc import Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
-from uuid import UUID
 
 from django import forms
 from django.conf import settings
@@ -20,186 +18,19 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
-from unfold.contrib.filters.admin import DropdownFilter, RelatedDropdownFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
-from calls.admin.base import BaseAdmin, ReadOnlyAdmin, TimeRangeFilter
+from calls.admin.base import BaseAdmin
 from calls.ids import new_id
-from calls.models import Account, Conversation, StoredRecord
-from calls.templatetags import words
-from webhooks import bell, inbox, processing
+from calls.models import Account
+from webhooks import inbox
+from webhooks.admin.labels import label_of
 from webhooks.models import Delivery, Endpoint
 from webhooks.providers import PROVIDERS
 
-Status = Delivery.Status
-ADVICE = {
-    "UndecodableBody": "The body is neither JSON nor a form. See it below; ask the provider when it looks cut off.",
-    "UnrecognizedPayload": "No notification that the adapter knows. If it should be one, the adapter needs an update.",
-    "UnknownWord": "A status word that is new to us. The adapter's table needs it; afterwards, process it again.",
-    "BadField": "The field holds a value that makes no sense. When it does make sense, the adapter needs an update.",
-    "WrongAccount": "It speaks of another account of the provider. Compare the account's app id, or give the provider "
-    "the other account's webhook URL; then process it again.",
-    "Crash": "A fault of ours; the traceback is below. After it is mended, process it again.",
-    "TooLarge": "The body was over the limit, so only its beginning was kept. It cannot be processed.",
-}
-"""What staff can do about a quarantined delivery, by the class of its error."""
-BATCH = 1000
-"""Ids per statement when many deliveries are put back."""
 ENDPOINTS = 2
 """Webhook URLs of an account that may be valid at once: the old and the new one while the provider is told."""
-
-
-def label_of(account: Account) -> str:
-    """Return the name of the account's provider; its slug when the adapter is gone."""
-    provider = PROVIDERS.get(account.provider)
-    return provider.label if provider else account.provider
-
-
-def status_word(delivery: Delivery) -> str:
-    """Return the status of a delivery as a coloured word."""
-    return format_html('<span class="rl-word rl-{}">{}</span>', delivery.status, delivery.get_status_display())
-
-
-# --- Inbox -----------------------------------------------------------------------------------------------------------
-
-
-class StatusFilter(DropdownFilter):
-    """Repeats are left out until they are asked for: they say nothing new."""
-
-    title = "status"
-    parameter_name = "status__exact"
-    all_option = ["", "All but repeats"]
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
-        return Status.choices
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.filter(status=self.value()) if self.value() else queryset.exclude(status=Status.REPEAT)
-
-
-class ProviderFilter(DropdownFilter):
-    """The provider of the account."""
-
-    title = "provider"
-    parameter_name = "provider"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
-        return [(slug, provider.label) for slug, provider in PROVIDERS.items()]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.filter(account__provider=self.value()) if self.value() else queryset
-
-
-class ErrorFilter(DropdownFilter):
-    """The choices are the classes there are, not the values in the table: listing those would read all of it."""
-
-    title = "error"
-    parameter_name = "error_class__exact"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
-        return [(name, name) for name in ADVICE]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.filter(error_class=self.value()) if self.value() else queryset
-
-
-@admin.register(Delivery)
-class DeliveryAdmin(ReadOnlyAdmin):
-    """The inbox: what came in, what was not understood and why, and the button that has it read again."""
-
-    list_display = ["received", "account_name", "provider_label", "status_column", "error_text", "size_text", "repeats"]
-    list_filter = [
-        StatusFilter,
-        ("received_at", TimeRangeFilter),
-        ("account", RelatedDropdownFilter),
-        ProviderFilter,
-        ErrorFilter,
-    ]
-    list_select_related = ["account"]
-    list_fullwidth = True
-    sortable_by = ()
-    actions = ["process_again"]
-    change_form_outer_before_template = "webhooks/delivery.html"
-
-    @display(description="received")
-    def received(self, delivery: Delivery) -> str:
-        return words.moment(delivery.received_at)
-
-    @display(description="account")
-    def account_name(self, delivery: Delivery) -> str:
-        return str(delivery.account)
-
-    @display(description="provider")
-    def provider_label(self, delivery: Delivery) -> str:
-        return label_of(delivery.account)
-
-    @display(description="status")
-    def status_column(self, delivery: Delivery) -> str:
-        return status_word(delivery)
-
-    @display(description="error")
-    def error_text(self, delivery: Delivery) -> str:
-        if not delivery.error_class:
-            return words.EMPTY
-        return format_html('{} <span class="rl-muted">{}</span>', delivery.error_class, delivery.error_field)
-
-    @display(description="size")
-    def size_text(self, delivery: Delivery) -> str:
-        return f"{delivery.size:,} B"
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
-        # A list of fifty bodies of a megabyte each would be slow to fetch and shows none of them.
-        return super().get_queryset(request).defer("body", "query", "error_message")
-
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(require_POST(self.process_one_again))
-        return [path("<uuid:pk>/process-again/", view, name="webhooks_delivery_process_again"), *super().get_urls()]
-
-    def get_fieldsets(self, request: HttpRequest, obj: Delivery | None = None) -> list:
-        return []  # the page's own template shows everything
-
-    def process_one_again(self, request: HttpRequest, pk: UUID) -> HttpResponse:
-        """Put one delivery back to pending, from the button on its page."""
-        if not self.has_change_permission(request):
-            raise PermissionDenied
-        self._requeue(request, [pk])
-        return redirect("admin:webhooks_delivery_change", pk)
-
-    @admin.action(description="Process again", permissions=["change"])
-    def process_again(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
-        self._requeue(request, list(queryset.values_list("pk", flat=True)))
-
-    def _requeue(self, request: HttpRequest, ids: Sequence[UUID]) -> None:
-        count = sum(processing.requeue(ids[i : i + BATCH]) for i in range(0, len(ids), BATCH))
-        bell.ring()
-        if count:
-            self.message_user(request, f"{count:,} of {len(ids):,} will be processed again.", messages.SUCCESS)
-        if count < len(ids):
-            left = "Repeats, deliveries that are pending already, and those that were cut off are left as they are."
-            self.message_user(request, left, messages.WARNING)
-
-    def render_change_form(self, request: HttpRequest, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
-        delivery = kwargs["obj"]
-        calls = Conversation.objects.filter(
-            pk__in=StoredRecord.objects.filter(source=delivery.pk).values("conversation")
-        )
-        context |= {
-            "delivery": delivery,
-            "status_word": status_word(delivery),
-            "provider_label": label_of(delivery.account),
-            "query_text": bytes(delivery.query).decode("utf-8", "replace"),
-            "advice": ADVICE.get(delivery.error_class, ""),
-            "calls": calls.select_related("account", "agent"),
-            "copies": Delivery.objects.filter(repeat_of=delivery).only("received_at")[:50],
-            "can_process_again": self.has_change_permission(request)
-            and delivery.status in {Status.PROCESSED, Status.IGNORED, Status.QUARANTINED}
-            and delivery.error_class != "TooLarge",
-        }
-        return super().render_change_form(request, context, **kwargs)
-
-
-# --- Accounts --------------------------------------------------------------------------------------------------------
 
 
 class AccountForm(forms.ModelForm):
