@@ -146,18 +146,18 @@ def summarize(entries: Iterable[Entry], facts: AccountFacts) -> CallSummary | No
 
     Media stream events alone do not: they wait for the leg they belong to.
     """
-    ordered = sorted(entries, key=_precedence)
+    ordered = sorted(entries, key=precedence)
     statements = [
         Statement(entry.record, entry.received_at) for entry in ordered if not isinstance(entry.record, Silence)
     ]
-    calls = [entry for entry in statements if not _only_annotates(entry.record)]
+    calls = [entry for entry in statements if not only_annotates(entry.record)]
     if not calls:
         return None
     direction = _direction(calls)
-    groups = _group_by_leg(statements, direction)
+    groups = group_by_leg(statements, direction)
     legs = [_leg(key, groups[key], facts) for key in sorted(groups, key=lambda key: (key.label, key.external_id))]
     _assign_roles(legs, direction, groups, facts)
-    verdict = _close_if_silent(_decide(direction, legs), ordered, statements)
+    verdict = _close_if_silent(decide(direction, legs), ordered, statements)
     call = CallSummary(
         legs=legs,
         events=_events(statements, groups),
@@ -181,7 +181,7 @@ def summarize(entries: Iterable[Entry], facts: AccountFacts) -> CallSummary | No
 # --- Which leg decides -----------------------------------------------------------------------------------------------
 
 
-def _decide(direction: Direction, legs: Sequence[LegSummary]) -> Verdict:
+def decide(direction: Direction, legs: Sequence[LegSummary]) -> Verdict:
     return _decide_outbound(legs) if direction == Direction.OUTBOUND else _decide_inbound(legs)
 
 
@@ -246,12 +246,12 @@ def _close_if_silent(verdict: Verdict, entries: Sequence[Entry], statements: Seq
 # --- Legs ------------------------------------------------------------------------------------------------------------
 
 
-def _group_by_leg(statements: Sequence[Statement], direction: Direction) -> dict[LegKey, list[Statement]]:
+def group_by_leg(statements: Sequence[Statement], direction: Direction) -> dict[LegKey, list[Statement]]:
     """Return the statements of each leg. What only annotates joins the leg it names and never makes one of its own."""
     keys: dict[LegKey, LegKey] = {}
     for entry in statements:
         record = entry.record
-        if not _only_annotates(record) and not _is_billing(record):
+        if not only_annotates(record) and not _is_billing(record):
             keys[_key(record)] = _key(record)
     if direction == Direction.INBOUND:
         _join_caller_legs(keys, statements)
@@ -342,9 +342,9 @@ def _end_by_report(leg: LegSummary) -> datetime | None:
 
 def _fill_leg_lengths(leg: LegSummary) -> None:
     if leg.disposition == Disposition.ANSWERED:
-        leg.ring_seconds = _first(leg.ring_seconds, _seconds(leg.started_at, leg.answered_at))
-        leg.talk_seconds = _first(leg.talk_seconds, _seconds(leg.answered_at, leg.ended_at))
-    leg.duration_seconds = _first(leg.duration_seconds, _seconds(leg.started_at, leg.ended_at))
+        leg.ring_seconds = _first(leg.ring_seconds, seconds_between(leg.started_at, leg.answered_at))
+        leg.talk_seconds = _first(leg.talk_seconds, seconds_between(leg.answered_at, leg.ended_at))
+    leg.duration_seconds = _first(leg.duration_seconds, seconds_between(leg.started_at, leg.ended_at))
     if leg.is_over and leg.disposition not in {Disposition.ANSWERED, Disposition.UNKNOWN}:
         leg.talk_seconds = _first(leg.talk_seconds, 0)
         leg.ring_seconds = _first(leg.ring_seconds, leg.duration_seconds)
@@ -425,7 +425,7 @@ def _fill_parties(call: CallSummary, verdict: Verdict, calls: Sequence[Statement
         if did
         else _first_text(leg.from_number if is_outbound else leg.to_number for leg in customers)
     )
-    answered = [leg for leg in call.legs if leg.role == Role.AGENT and leg.agent and _was_taken(leg)]
+    answered = [leg for leg in call.legs if leg.role == Role.AGENT and leg.agent and was_taken(leg)]
     named = {leg.agent for leg in call.legs if leg.agent}
     if answered:
         call.agent = max(answered, key=lambda leg: (leg.has_outcome, leg.talk_seconds or 0, leg.key)).agent
@@ -439,7 +439,7 @@ def _fill_times(call: CallSummary, verdict: Verdict, calls: Sequence[Statement])
     starts = [leg.started_at for leg in call.legs if leg.started_at]
     starts += [record.call_started_by for record, _ in calls if record.call_started_by]
     call.started_at = min(starts) if starts else min(entry.received_at for entry in calls)
-    bridge = _bridge(call, verdict)
+    bridge = bridge_of(call, verdict)
     if call.disposition == Disposition.ANSWERED or call.state == State.LIVE:
         call.answered_at = bridge.answered_at if bridge else None
     if call.state == State.LIVE:
@@ -449,7 +449,7 @@ def _fill_times(call: CallSummary, verdict: Verdict, calls: Sequence[Statement])
         return
     ends = [leg.ended_at for leg in call.legs if leg.ended_at]
     call.ended_at = (verdict.leg.ended_at if verdict.leg else None) or max(ends, default=None)
-    call.duration_seconds = _seconds(call.started_at, call.ended_at)
+    call.duration_seconds = seconds_between(call.started_at, call.ended_at)
     if call.duration_seconds is None and verdict.leg:
         call.duration_seconds = verdict.leg.duration_seconds
     if call.disposition == Disposition.ANSWERED:
@@ -457,17 +457,17 @@ def _fill_times(call: CallSummary, verdict: Verdict, calls: Sequence[Statement])
         if call.answered_at is None and verdict.leg:
             call.answered_at = verdict.leg.answered_at
         call.ring_seconds = _first(
-            _seconds(call.started_at, call.answered_at), verdict.leg.ring_seconds if verdict.leg else None
+            seconds_between(call.started_at, call.answered_at), verdict.leg.ring_seconds if verdict.leg else None
         )
     elif call.disposition != Disposition.UNKNOWN:
         call.talk_seconds = 0
         call.ring_seconds = _first(verdict.leg.ring_seconds if verdict.leg else None, call.duration_seconds)
 
 
-def _bridge(call: CallSummary, verdict: Verdict) -> LegSummary | None:
+def bridge_of(call: CallSummary, verdict: Verdict) -> LegSummary | None:
     """Return the leg whose answer joined customer and agent: the one rung second, else another that was taken."""
     second = Role.CUSTOMER if call.direction == Direction.OUTBOUND else Role.AGENT
-    taken = [leg for leg in call.legs if _was_taken(leg) and leg.answered_at]
+    taken = [leg for leg in call.legs if was_taken(leg) and leg.answered_at]
     bridges = [leg for leg in taken if leg.role == second] or taken
     if not bridges:
         return verdict.leg
@@ -507,7 +507,7 @@ def _key(record: LegCdr | LiveEvent) -> LegKey:
     return LegKey(record.leg_id, str(record.label))
 
 
-def _only_annotates(record: Record) -> bool:
+def only_annotates(record: Record) -> bool:
     return isinstance(record, LiveEvent) and record.kind in STREAM_KINDS
 
 
@@ -515,14 +515,34 @@ def _is_billing(record: Record) -> bool:
     return isinstance(record, LegCdr) and record.disposition is None
 
 
-def _precedence(entry: Entry) -> tuple[int, float, float, str]:
+class _Spelling:
+    """All that a record says, as text: it costs more than all else here, so it is written only to tell two apart."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def __eq__(self, other: object) -> bool:
+        return repr(self) == repr(other)
+
+    def __lt__(self, other: "_Spelling") -> bool:
+        return repr(self) < repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __repr__(self) -> str:
+        return repr(self._record)
+
+
+def precedence(entry: Entry) -> tuple[int, float, float, _Spelling]:
     """Sort key: worst first. All reports of a leg speak of the same moment, its end, so the later arrival corrects."""
     record = entry.record
+    spelling = _Spelling(record)
     if isinstance(record, LiveEvent):
-        return 1, record.occurred_at.timestamp(), entry.received_at.timestamp(), repr(record)
+        return 1, record.occurred_at.timestamp(), entry.received_at.timestamp(), spelling
     if isinstance(record, LegCdr):
-        return (2 if _is_billing(record) else 3), 0.0, entry.received_at.timestamp(), repr(record)
-    return 0, record.nothing_since.timestamp(), 0.0, ""
+        return (2 if _is_billing(record) else 3), 0.0, entry.received_at.timestamp(), spelling
+    return 0, record.nothing_since.timestamp(), 0.0, spelling
 
 
 def _best(entries: Sequence[Statement], read: Callable[[LegCdr | LiveEvent], Value | None]) -> Value | None:
@@ -548,7 +568,7 @@ def _agent(ref: AgentRef | None, facts: AccountFacts) -> AgentRef | None:
     return AgentRef(external_id=ref.external_id, phone=normalize(ref.phone, facts.phone_region), name=ref.name)
 
 
-def _was_taken(leg: LegSummary) -> bool:
+def was_taken(leg: LegSummary) -> bool:
     return leg.disposition == Disposition.ANSWERED or (not leg.is_over and leg.is_answered_live)
 
 
@@ -556,7 +576,7 @@ def _fallback_id(calls: Sequence[Statement]) -> str:
     return _best(calls, lambda record: record.request_id) or min(entry.record.leg_id for entry in calls)
 
 
-def _seconds(start: datetime | None, end: datetime | None) -> int | None:
+def seconds_between(start: datetime | None, end: datetime | None) -> int | None:
     if start is None or end is None or not timedelta(0) <= end - start <= LONGEST_CALL:
         return None
     return round((end - start).total_seconds())

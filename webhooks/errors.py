@@ -49,4 +49,6 @@ def shorten(value: object, limit: int = 200) -> str:
 
 def clean_text(text: str) -> str:
     """Return ``text`` with NUL and lone surrogates, which no database takes, replaced by U+FFFD."""
+    if text.isascii() and "\x00" not in text:
+        return text
     return text.replace("\x00", "\ufffd").encode("utf-8", "surrogatepass").decode("utf-8", "replace")

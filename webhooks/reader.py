@@ -22,6 +22,7 @@ CLOCK_AHEAD = timedelta(days=2)
 """How far a provider's clock may run ahead of ours."""
 LONGEST_CALL_SECONDS = 7 * 24 * 3600
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _AMOUNT = re.compile(r"-?[0-9]{1,11}(\.[0-9]{1,6}0*)?", re.ASCII)
 _LOCAL_TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:\s+|n|T)([0-9]{2}:[0-9]{2}:[0-9]{2})", re.ASCII)
@@ -30,6 +31,8 @@ _NO_TIME = {"", "0", "0000-00-00 00:00:00", "yyyy-mm-dd hh:mm:ss"}
 _TRUE = {"true", "1", "yes"}
 _FALSE = {"false", "0", "no"}
 _SAFE_INTEGER = 2**53
+_DEEPEST_PARAMETERS = 20
+"""Objects within objects in the text of parameters; a deeper one is kept as text."""
 
 
 class Reader:
@@ -37,7 +40,7 @@ class Reader:
 
     def __init__(self, payload: Mapping[str, object], *, received_at: datetime) -> None:
         self._payload = payload
-        self._received_at = received_at
+        self._latest = received_at + CLOCK_AHEAD
         self._read: set[str] = set()
 
     def has(self, *names: str) -> bool:
@@ -52,9 +55,12 @@ class Reader:
         name, value = self._first(names)
         if value is None:
             return ""
-        if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        if isinstance(value, str):
+            text = clean_text(value).strip()
+        elif isinstance(value, int | Decimal) and not isinstance(value, bool):
+            text = str(value)
+        else:
             raise BadField("expected text or a number", field=name, value=value)
-        text = clean_text(str(value)).strip()
         if len(text) > limit:
             raise BadField(f"longer than {limit} characters", field=name, value=text)
         return text
@@ -92,11 +98,11 @@ class Reader:
 
     def epoch_ms(self, *names: str) -> datetime | None:
         """Return the time that is sent as UTC milliseconds since 1970, or ``None``."""
-        return self._epoch(names, per_second=1000, unit="milliseconds")
+        return self._epoch(names, unit="milliseconds")
 
     def epoch_seconds(self, *names: str) -> datetime | None:
         """Return the time that is sent as UTC seconds since 1970, or ``None``."""
-        return self._epoch(names, per_second=1, unit="seconds")
+        return self._epoch(names, unit="seconds")
 
     def local_time(self, *names: str, zone: str) -> datetime | None:
         """Return the time that is sent as ``yyyy-mm-dd hh:mm:ss`` without an offset, read in ``zone``, in UTC.
@@ -159,30 +165,29 @@ class Reader:
         self._read.update(names)
         for name in names:
             value = self._payload.get(name)
-            if value is not None and not (isinstance(value, str) and not value.strip()):
+            if value is not None and (not isinstance(value, str) or value.strip()):
                 return name, value
         return names[0], None
 
     def _name(self, names: tuple[str, ...]) -> str:
         return self._first(names)[0]
 
-    def _epoch(self, names: tuple[str, ...], *, per_second: int, unit: str) -> datetime | None:
+    def _epoch(self, names: tuple[str, ...], *, unit: str) -> datetime | None:
         text = self.text(*names)
         if not text:
             return None
         if not _INTEGER.fullmatch(text):
             raise BadField(f"expected whole {unit} since 1970", field=self._name(names), value=text)
         try:
-            whole, fraction = divmod(int(text), per_second)
-            moment = datetime.fromtimestamp(whole, UTC) + timedelta(seconds=fraction / per_second)
-        except (ValueError, OverflowError, OSError):
+            moment = _EPOCH + timedelta(**{unit: int(text)})
+        except OverflowError:
             raise BadField(
                 f"no time at all when read as {unit} since 1970", field=self._name(names), value=text
             ) from None
         return self._plausible(moment, names, text)
 
     def _plausible(self, moment: datetime, names: tuple[str, ...], text: str) -> datetime:
-        if not EARLIEST <= moment <= self._received_at + CLOCK_AHEAD:
+        if not EARLIEST <= moment <= self._latest:
             raise BadField(
                 f"{moment:%Y-%m-%d %H:%M:%S} UTC is not between {EARLIEST:%Y} and two days after arrival",
                 field=self._name(names),
@@ -192,7 +197,10 @@ class Reader:
 
 
 def plain(mapping: Mapping[Any, object]) -> dict[str, object]:
-    """Return a copy of plain JSON types that any database and any JSON writer can hold."""
+    """Return a copy of plain JSON types that any database and any JSON writer can hold.
+
+    The values are those of a decoded payload, which is never deep.
+    """
     return {clean_text(str(key)): _plain_value(value) for key, value in mapping.items()}
 
 
@@ -201,7 +209,9 @@ def _plain_value(value: object) -> object:
         return clean_text(value)
     if isinstance(value, Mapping):
         return plain(value)
-    if isinstance(value, list | tuple | set):
+    if isinstance(value, set):
+        return [_plain_value(item) for item in sorted(value, key=repr)]  # in the same order in every process
+    if isinstance(value, list | tuple):
         return [_plain_value(item) for item in value]
     if isinstance(value, bool) or value is None:
         return value
@@ -217,10 +227,31 @@ def _parse_literal(text: str, name: str) -> object:
     if len(text) > 20_000:
         return {name: text}
     try:
-        return msgspec.json.decode(text)
+        value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
-        pass
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return {name: text}
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return {name: text}
+    return value if _is_storable(value) else {name: text}
+
+
+def _is_storable(value: object) -> bool:
+    """Return whether ``plain`` can take it: no deeper than allowed, and no integer that Python refuses to write out.
+
+    Level by level, since a call for each level would end where the stack does.
+    """
+    level = [value]
+    for _ in range(_DEEPEST_PARAMETERS):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, int) and item.bit_length() > 10_000:  # 0xff…: only decimal digits are bounded in texts
+                return False
+            if isinstance(item, Mapping):
+                inner += [*item.keys(), *item.values()]
+            elif isinstance(item, list | tuple | set):
+                inner += item
+        if not inner:
+            return True
+        level = inner
+    return False

@@ -23,7 +23,7 @@ from unfold.decorators import action, display
 from unfold.forms import ActionForm
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from calls.admin import timeline
+from calls.admin import origins, timeline
 from calls.admin.base import BaseAdmin, TimeRangeFilter
 from calls.choices import Flag, State
 from calls.models import Conversation, ConversationAlias, ConversationRedirect, Leg, Tag
@@ -216,6 +216,7 @@ def call_context(call: Conversation) -> dict[str, Any]:
         "legs": legs,
         "lanes": timeline.lanes(legs, events, timezone.now()),
         "moments": timeline.moments(legs, events),
+        "origins": origins.sections(call, legs),
         "reported_legs": [leg for leg in legs if leg.has_cdr],
         "unreported_legs": [leg for leg in legs if not leg.has_cdr],
         "is_live": call.state == State.LIVE,

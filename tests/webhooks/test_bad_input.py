@@ -2,14 +2,25 @@
 
 import gzip
 import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from django.contrib.auth import get_user_model
+from hypothesis import given
+from hypothesis import strategies as st
 
 from calls.choices import Scope
-from calls.models import ApiKey, Conversation
+from calls.models import Account, ApiKey, Conversation
+from calls.records import dump_record
+from tests.webhooks.inbox import NOON
+from tests.webhooks.wire import read_all
 from webhooks import inbox, processing
+from webhooks.decoding import decode
+from webhooks.errors import DeliveryError
 from webhooks.models import Delivery, Endpoint
+from webhooks.providers import PROVIDERS
 
 CDR = {
     "appid": 2222222, "conversation_uuid": "call", "cmiuuid": "leg", "leg": "a", "direction": "inbound",
@@ -53,6 +64,107 @@ SENSELESS = [
     ]
 ]  # fmt: skip
 BODIES = NOT_JSON + SENSELESS
+
+
+MULTIPART = "multipart/form-data; boundary=xx"
+PART = b'--xx\r\nContent-Disposition: form-data; name="'
+ENDLESS: dict[str, Callable[[int], bytes]] = {
+    "escaped quotes": lambda size: b'{"a":"' + b'\\"' * (size // 2),
+    "quotes": lambda size: b"{" + b'"' * size,
+    "backslashes": lambda size: b'{"a":"' + b"\\" * size,
+    "blanks": lambda size: b"{" + b" " * size,
+    "commas and blanks": lambda size: b"{" + b", " * (size // 2),
+    "a bare key": lambda size: b"{" + b"a" * size,
+    "a form's key": lambda size: b"a" * size + b"=",
+    "fields of a form": lambda size: b"a=1&" * (size // 4),
+    "brackets in a form": lambda size: b"a" + b"[a]" * (size // 3) + b"=1",
+    "percent signs": lambda size: b"a=" + b"%ZZ%41" * (size // 6),
+    "an integer": lambda size: b'{"a":' + b"9" * size + b"}",
+    "a fraction": lambda size: b'{"a":0.' + b"9" * size + b"}",
+    "an exponent": lambda size: b'{"a":1e' + b"0" * size + b"}",
+    "a list of numbers": lambda size: b"[" + b"1," * (size // 2) + b"1]",
+    "a list of objects": lambda size: b"[" + b'{"a":1},' * (size // 8) + b"{}]",
+    "one field's list": lambda size: b'{"a":[' + b"1," * (size // 2) + b"1]}",
+    "open brackets": lambda size: b"[" * size,
+    "brackets side by side": lambda size: b'{"a":[' + b"[]," * (size // 3) + b"1]}",
+    "a text": lambda size: changed(extra_params="{'a': " + "-" * size),
+    "digits where a time stands": lambda size: changed(start_time="1" * size),
+    "blanks in a local time": lambda size: b'{"type":"call_report","CallSid":"1","StartTime":"2024-12-30'
+    + b" " * size + b'"}',
+    "letters of a status": lambda size: b'{"CallSid":"1","Status":"' + b"A(" * (size // 2) + b'"}',
+    "parts": lambda size: (PART + b'a"\r\n\r\n1\r\n') * (size // 52),
+    "parts of nothing": lambda size: b"--xx\r\n" * (size // 6),
+    "blanks behind boundaries": lambda size: b"--xx" + (b" " * 100 + b"a\n--xx") * (size // 106),
+    "parts within parts": lambda size: b"".join(
+        b"--xx\r\nContent-Type: multipart/mixed; boundary=xx\r\n\r\n" for _ in range(size // 52)
+    ),
+    "a part's name": lambda size: PART + b"a" * size,
+    "semicolons": lambda size: PART + b'a"' + b"; " * (size // 2) + b"\r\n\r\n1\r\n--xx--",
+    "names": lambda size: PART + b';name="' * (size // 7),
+    "folded heads": lambda size: PART + b'a";\r\n ' + b"a\r\n " * (size // 4) + b"\r\n\r\n1\r\n--xx--",
+    "line ends": lambda size: PART + b"\r\n" * (size // 2),
+}  # fmt: skip
+"""Bodies of any size, each made to catch a reader that looks at the same bytes again and again."""
+
+Nested = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**40), 10**40) | st.floats() | st.text(max_size=20)
+    | st.sampled_from(["9" * 400, "1e400", "0x" + "f" * 5000, "[" * 300 + "]" * 300, '{"a":' * 950 + "1" + "}" * 950,
+                       "{'a': " * 90 + "1" + "}" * 90, "-" * 400 + "1", "2024-12-30" + " " * 200 + "12:00:00",
+                       "0001-01-01 00:00:00", "\ud800", "\x00", "(1,)", "{1, 2}", "..."]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+FILES = [file for file in read_all() if "payload" in file.content]
+
+
+def understood(body: bytes, content_type: str = "application/json", provider: str = "piopiy") -> processing.Understood:
+    """Return what the drain makes of a body, as far as it needs no table."""
+    account = Account(slug="delhi-support", provider=provider)
+    delivery = Delivery(account=account, received_at=NOON, content_type=content_type, body=body)
+    return processing.understand(delivery)
+
+
+def seconds(body: bytes) -> float:
+    """Return the processor time that each adapter and every content type take for a body together."""
+    start = time.process_time()
+    for provider, content_type in zip(PROVIDERS, ["application/json", "text/plain", MULTIPART], strict=True):
+        item = understood(body, content_type, provider)
+        assert type(item.error).__name__ != "Crash"
+    return time.process_time() - start
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_time_grows_no_faster_than_the_body(name):
+    for size in (1 << 12, 1 << 14, 1 << 16, (1 << 20) - 200):  # the short ones first: what squares is caught early
+        half, whole = ENDLESS[name](size // 2), ENDLESS[name](size)
+        # Below a millisecond the clock's step and what every delivery costs say more than the length.
+        assert any(seconds(whole) < 3 * max(seconds(half), 0.001) for _ in range(5)), size
+
+
+@given(
+    body=st.binary(max_size=300) | st.text(alphabet="{}[]\",:0123456789aeE.-=&\\un%'", max_size=120).map(str.encode),
+    content_type=st.sampled_from(["application/json", "application/x-www-form-urlencoded", MULTIPART, "", '\x00;="']),
+    provider=st.sampled_from(sorted(PROVIDERS)),
+)
+def test_any_bytes_give_records_or_the_reason_why_not(body, content_type, provider):
+    item = understood(body, content_type, provider)
+    assert type(item.error).__name__ != "Crash"
+    assert all(dump_record(record) for record in item.records)
+
+
+@given(data=st.data(), file=st.sampled_from(FILES))
+def test_a_known_notification_with_anything_in_its_fields_gives_records_or_the_reason_why_not(data, file):
+    names = data.draw(st.lists(st.sampled_from([*sorted(file.content["payload"]), "extra_params"]), max_size=4))
+    payload = file.content["payload"] | {name: data.draw(Nested) for name in names}
+    item = understood(json.dumps(payload).encode(), provider=file.provider)
+    assert type(item.error).__name__ != "Crash"
+    assert all(dump_record(record) for record in item.records)
+
+
+@given(body=st.binary(max_size=60), content_type=st.text(max_size=40).map("multipart/form-data; boundary={}".format))
+def test_a_multipart_form_of_any_boundary_is_read_or_refused(body, content_type):
+    with suppress(DeliveryError):
+        decode(body=b"--" + body, query=b"", content_type=content_type)
 
 
 @pytest.fixture

@@ -58,6 +58,27 @@ def test_a_multipart_form_gives_its_fields_and_no_files():
     assert read(body, content_type=MULTIPART) == [{"Status": "ANSWER"}]
 
 
+def test_a_multipart_form_is_read_by_its_own_boundary():
+    body = (
+        b'--x"x y\n'
+        b'--x y\nContent-Type: text/plain; name="not this"\ncontent-disposition: form-data; name="a;b"\n\n1\n--x yes\n'
+        b"--x y  \r\nContent-Disposition: form-data; name=c\r\n\r\n\r\n--x y--\r\nepilogue"
+    )
+    assert read(body, content_type='Multipart/Form-Data; charset=utf-8; boundary="x y"') == [
+        {"a;b": "1\n--x yes", "c": ""}
+    ]
+
+
+def test_json_is_read_where_the_content_type_says_multipart():
+    assert read(b'{"a": 1}', content_type=MULTIPART) == [{"a": 1}]
+
+
+def test_a_form_is_read_in_its_encoding():
+    assert read("name=é&b=%C3%A9".encode()) == [{"name": "é", "b": "é"}]
+    assert read("name=é&b=1".encode("utf-16")) == [{"name": "é", "b": "1"}]
+    assert read(query="name=é".encode()) == [{"name": "é"}]
+
+
 def test_the_same_field_twice_is_taken_when_it_says_the_same():
     assert read(b'{"a": 1, "a": 1}') == [{"a": 1}]
 
@@ -72,6 +93,7 @@ def test_the_same_field_twice_is_taken_when_it_says_the_same():
         (b'{"a": 1e400}', "exponent"),
         (b'{"a":' * 21 + b"1" + b"}" * 21, "brackets within brackets"),
         (b"[]", "empty list"),
+        (b"[" + b"1," * 1000 + b"1]", "more than 1000 payloads"),
         (b"42", "expected a JSON object"),
         (b"\x1f\x8b\x08", "gzip"),
         (b"\xff\x00", "no utf-8 text"),
@@ -86,6 +108,13 @@ def test_what_makes_no_sense_is_refused_with_the_reason(body, message):
 
 def test_brackets_in_texts_are_no_nesting():
     assert read(b'{"a": "' + b"[" * 100 + b'"}') == [{"a": "[" * 100}]
+
+
+def test_a_multipart_form_without_a_boundary_or_with_too_many_parts_is_refused():
+    with pytest.raises(UndecodableBody, match="no boundary"):
+        read(b"--xx\r\n", content_type="multipart/form-data")
+    with pytest.raises(UndecodableBody, match="2000 fields"):
+        read(b"--xx\r\n" * 3000, content_type=MULTIPART)
 
 
 @given(

@@ -105,6 +105,23 @@ def test_parameters_are_read_in_every_spelling_or_kept_as_text(value, meant):
     assert reader(x=value).mapping("x") == meant
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":' * 900 + "1" + "}" * 900, "{'a': " * 50 + "1" + "}" * 50, "[" * 21 + "]" * 21,
+        "{'a': 0x" + "f" * 9000 + "}", "{1: " + "-" * 9000 + "1}", "{'a': " + "+".join(["1"] * 5000) + "}",
+        "9" * 9000, "9" * 30_000,
+    ],
+    ids=lambda text: text[:12],
+)  # fmt: skip
+def test_parameters_that_no_table_could_hold_are_kept_as_text(text):
+    assert reader(x=text).mapping("x") == {"x": text}
+
+
+def test_a_set_has_the_same_order_in_every_process():
+    assert reader(x="{'team': {'sales', 'care', 'billing'}}").mapping("x") == {"team": ["billing", "care", "sales"]}
+
+
 def test_the_rest_is_what_nobody_asked_for():
     fields = reader(status="answered", type="cdr", new="field", blank="", nul="a\x00b", big=10**30)
     fields.word("status")

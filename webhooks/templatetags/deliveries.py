@@ -1,41 +1,105 @@
 """What templates of calls may ask about deliveries: ``calls`` itself knows nothing of them."""
 
 import json
-from typing import Any
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from django import template
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from calls.counting import CAP, count_up_to_cap
 from calls.models import Account, Conversation, StoredRecord
+from calls.provenance import describe
+from calls.records import load_record
+from webhooks import versions
 from webhooks.decoding import decode
 from webhooks.errors import DeliveryError, clean_text
 from webhooks.models import Delivery
+from webhooks.versions import Change
 
 register = template.Library()
 
 SHOWN = 50
 """A call that took more deliveries than this shows the first of them."""
+MOST_CHANGES = 100
+"""Of a version that differs in more fields, the first are shown."""
 HEX_BYTES = 4096
 """How much of a body that is no text is shown."""
 
 
+class Item(NamedTuple):
+    """A delivery as the page of a call shows it."""
+
+    delivery: Delivery
+    copies: list[Delivery]
+    """The same bytes, come again later."""
+    title: str
+    """What it speaks of, as staff would say it."""
+    former: Delivery | None
+    """The version before it: the last delivery of the same kind on the same leg."""
+    changes: list[Change] | None
+    """What differs from ``former``; ``None`` where there is none or either cannot be decoded."""
+    more_changes: int
+    """How many changes are left out of ``changes``."""
+    means_the_same: bool
+    """Whether everything that is derived from ``former`` and from this one is the same."""
+
+
 @register.inclusion_tag("webhooks/deliveries_of.html", takes_context=True)
 def deliveries_of(context: template.Context, conversation: Conversation) -> dict[str, Any]:
-    """Show the deliveries that a conversation came from, oldest first, each with the copies that came again."""
+    """Show the deliveries that a conversation came from, oldest first, each with the copies that came again.
+
+    One that speaks of the same thing as an earlier one is shown as what it changed.
+    """
     if not context["request"].user.has_perm("webhooks.view_delivery"):
         return {"is_hidden": True}
-    sources = StoredRecord.objects.filter(conversation=conversation, source__isnull=False).values("source")
-    found = Delivery.objects.filter(pk__in=sources).order_by("received_at", "id")
-    shown = list(found[: SHOWN + 1])
+    told: dict[UUID, list[str]] = defaultdict(list)
+    stored = StoredRecord.objects.filter(conversation=conversation, source__isnull=False).order_by("position")
+    for source, body in stored.values_list("source", "body"):
+        told[source].append(body)
+    sources = stored.order_by().values("source")
+    shown = list(Delivery.objects.filter(pk__in=sources).order_by("received_at", "id")[: SHOWN + 1])
     copies: dict[Any, list[Delivery]] = {delivery.pk: [] for delivery in shown}
     repeats = Delivery.objects.filter(repeat_of__in=copies).order_by("received_at").only("received_at", "repeat_of")
     for repeat in repeats[: SHOWN * 10]:
         copies[repeat.repeat_of_id].append(repeat)
-    return {
-        "items": [(delivery, copies[delivery.pk]) for delivery in shown[:SHOWN]],
-        "has_more": len(shown) > SHOWN,
-    }
+    return {"items": _items(shown[:SHOWN], copies, told), "has_more": len(shown) > SHOWN}
+
+
+def _items(
+    shown: Sequence[Delivery], copies: Mapping[UUID, list[Delivery]], told: Mapping[UUID, list[str]]
+) -> list[Item]:
+    newest: dict[tuple[str, ...], Delivery] = {}
+    items = []
+    for delivery in shown:
+        records = [load_record(body) for body in told[delivery.pk]]
+        subject = versions.subject(records)
+        former = newest.get(subject) if subject else None
+        if subject:
+            newest[subject] = delivery
+        changes = _changes(former, delivery) if former else None
+        items.append(
+            Item(
+                delivery=delivery,
+                copies=copies[delivery.pk],
+                title=" and ".join(dict.fromkeys(describe(record) for record in records)),
+                former=former,
+                changes=changes[:MOST_CHANGES] if changes is not None else None,
+                more_changes=max(len(changes or ()) - MOST_CHANGES, 0),
+                means_the_same=bool(former) and told[former.pk] == told[delivery.pk],
+            )
+        )
+    return items
+
+
+def _changes(former: Delivery, delivery: Delivery) -> list[Change] | None:
+    before, after = (
+        versions.fields(body=bytes(one.body), query=bytes(one.query), content_type=one.content_type)
+        for one in (former, delivery)
+    )
+    return None if before is None or after is None else versions.changes(before, after)
 
 
 @register.filter
