@@ -7,7 +7,9 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django = get_asgi_application()
 
-from webhooks.receiver import receiver  # noqa: E402 - needs Django set up
+from webhooks.receiver import drain_spool, receiver  # noqa: E402 - needs Django set up
+
+drain_spool()  # what a process before this one may have left there
 
 
 async def application(scope, receive, send):

@@ -4,24 +4,30 @@
 while that is away, fsynced to the spool; only then may the sender hear 200. Nothing here looks at what a body means.
 """
 
+import contextlib
 import hashlib
 import ipaddress
 import json
 import logging
+import os
 import re
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 
+from calls.ids import new_id
 from webhooks import bell, spool
 from webhooks.errors import clean_text
 from webhooks.models import Delivery, Endpoint, digest_of
+from webhooks.storing import NewDelivery, insert
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +37,9 @@ KEPT_OF_TOO_LARGE = 64 * 1024
 MOST_DRAINED = 10 * MOST_BYTES
 """How much of a refused body is read before the answer: a sender who is cut off while sending sees no answer at all."""
 FRESH_SECONDS = 0.5
-"""Age at which the table of webhook URLs is read again: a revoked one stops working within a second."""
+"""Age at which the table of webhook URLs is read again."""
+STALE_SECONDS = 0.9
+"""Age at which no request goes by it without a try to read it first: a revoked URL stops working within a second."""
 REFRESH_PAUSE_SECONDS = 0.1
 """The table is read no more often than this, however many unknown tokens are tried."""
 READ_WAIT_SECONDS = 0.3
@@ -93,25 +101,24 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Status and JSON body; headers beside the content type."""
+    """Status, JSON body and headers."""
 
     status: int
-    content: dict[str, str]
-    headers: Mapping[str, str] = {}
+    payload: bytes
+    # A cached answer to a GET would swallow the next event.
+    headers: tuple[tuple[str, str], ...] = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
 
     @property
-    def all_headers(self) -> dict[str, str]:
-        # A cached answer to a GET would swallow the next event.
-        return {"Content-Type": "application/json", "Cache-Control": "no-store", **self.headers}
+    def content(self) -> dict[str, str]:
+        return json.loads(self.payload)
 
-    @property
-    def payload(self) -> bytes:
-        return json.dumps(self.content).encode()
+    def with_header(self, name: str, value: str) -> "Answer":
+        return self._replace(headers=(*self.headers, (name, value)))
 
 
-NOT_FOUND = Answer(404, {"status": "not found"})
-NOT_ALLOWED = Answer(405, {"status": "method not allowed"}, {"Allow": ", ".join(METHODS)})
-UNAVAILABLE = Answer(503, {"status": "unavailable"}, {"Retry-After": "5"})
+NOT_FOUND = Answer(404, b'{"status": "not found"}')
+NOT_ALLOWED = Answer(405, b'{"status": "method not allowed"}').with_header("Allow", ", ".join(METHODS))
+UNAVAILABLE = Answer(503, b'{"status": "unavailable"}').with_header("Retry-After", "5")
 
 
 class _Way(NamedTuple):
@@ -123,28 +130,29 @@ class _Way(NamedTuple):
 
 
 class _Ways:
-    """The webhook URLs that are valid now, by the digest of their token; those of before while the database is away."""
+    """The webhook URLs that are valid now, by the digest of their token; those of before while the database is away.
+
+    A file in DATA_DIR holds the last table, so that a process that starts while the database is away can accept.
+    """
 
     def __init__(self) -> None:
+        self._table: dict[str, list] = {}
+        """Account, provider and networks by digest, as they are in the file."""
         self._ways: dict[str, _Way] | None = None
-        self._read_at = -FRESH_SECONDS
+        self._by_path: dict[str, _Way] = {}
+        """Those that were used since the table was read, so that a token is hashed once."""
+        self._read_at = -float("inf")
         self._lock = threading.Lock()
 
     @property
-    def is_stale(self) -> bool:
-        return time.monotonic() - self._read_at > FRESH_SECONDS
+    def age(self) -> float:
+        """Seconds since it was last tried to read the table."""
+        return time.monotonic() - self._read_at
 
     @property
     def are_known(self) -> bool:
-        """Whether the table was ever read."""
+        """Whether there is a table."""
         return self._ways is not None
-
-    def knows(self, token: str) -> bool:
-        return self._ways is not None and digest_of(token) in self._ways
-
-    @property
-    def may_be_read(self) -> bool:
-        return time.monotonic() - self._read_at > REFRESH_PAUSE_SECONDS
 
     def read(self) -> None:
         """Read the table, or wait a little for a thread that is at it; keep the last one while the database is away."""
@@ -155,12 +163,12 @@ class _Ways:
             if self._read_at > asked_at:
                 return  # the other thread has read it
             began = time.monotonic()
-            valid = Endpoint.objects.filter(retired_at=None, account__is_active=True)
+            valid = Endpoint.objects.filter(retired_at=None, account__is_active=True).order_by("pk")
             rows = valid.values_list("digest", "account_id", "account__provider", "account__allowed_networks")
-            self._ways = {
-                digest: _Way(account_id, provider, tuple(map(ipaddress.ip_network, networks.split())))
-                for digest, account_id, provider, networks in rows
-            }
+            table = {digest: way for digest, *way in rows}
+            if table != self._table or not self.are_known:
+                _write_to_file(table)
+            self._take(table)
             self._read_at = began
         except (DatabaseError, InterfaceError):
             _leave_alone_for_a_while()
@@ -168,44 +176,73 @@ class _Ways:
         finally:
             self._lock.release()
 
-    def find(self, provider: str, token: str, address: str) -> int | None:
-        """Return the account that the URL belongs to, or ``None``. Raises ``LookupError`` when nothing is known yet."""
-        if self._ways is None:
-            raise LookupError
-        way = self._ways.get(digest_of(token))
-        if way is None or way.provider != provider:
+    def recall(self) -> None:
+        """Take the table from the file, unless there is one already."""
+        if not self.are_known:
+            with contextlib.suppress(FileNotFoundError):
+                self._take(json.loads(_file().read_bytes()))
+
+    def _take(self, table: dict[str, list]) -> None:
+        self._table = table
+        self._ways = {
+            digest: _Way(account_id, provider, tuple(map(ipaddress.ip_network, networks.split())))
+            for digest, (account_id, provider, networks) in table.items()
+        }
+        self._by_path = {}
+
+    def find(self, path: str) -> _Way | None:
+        """Return where ``path`` leads, if anywhere."""
+        if way := self._by_path.get(path):
+            return way
+        match = PATH.fullmatch(path)
+        way = (self._ways or {}).get(digest_of(match[2])) if match else None
+        if match is None or way is None or way.provider != match[1]:
             return None
-        if way.networks and not _is_within(address, way.networks):
-            return None
-        return way.account_id
+        self._by_path[path] = way
+        return way
 
 
 ways = _Ways()
 
 
-def needs_reading(path: str) -> bool:
-    """Return whether the table of URLs is to be read before ``path`` is judged."""
-    match = PATH.fullmatch(path)
-    return bool(match) and (ways.is_stale or (not ways.knows(match[2]) and ways.may_be_read))
+def _file() -> Path:
+    return settings.DATA_DIR / "webhook-urls.json"
 
 
-def judge(request: Request) -> Delivery | Answer:
-    """Return the delivery to keep, or the answer that refuses the request. Touches no database."""
-    match = PATH.fullmatch(request.path)
-    if match is None:
-        return _refuse(NOT_FOUND, "not_found")
-    if request.method not in METHODS:
-        return _refuse(NOT_ALLOWED, "not_allowed")
-    address = sender_address(request.peer, request.forwarded_for)
+def _write_to_file(table: dict[str, list]) -> None:
+    """Keep the table for a process to come. There are digests in it, no tokens."""
     try:
-        account_id = ways.find(match[1], match[2], address)
-    except LookupError:
-        return _refuse(UNAVAILABLE, "unavailable")
-    if account_id is None:
+        with tempfile.NamedTemporaryFile("w", dir=settings.DATA_DIR, delete=False) as new:  # only its owner may read it
+            json.dump(table, new)
+        os.replace(new.name, _file())
+    except OSError as error:
+        logger.warning("the table of webhook URLs could not be kept in DATA_DIR: %s", error.strerror)
+
+
+def needs_reading(path: str) -> bool:
+    """Return whether the table of URLs is to be read again, on account of its age or of ``path``, which it lacks."""
+    age = ways.age
+    if age > FRESH_SECONDS:
+        return PATH.fullmatch(path) is not None
+    return age > REFRESH_PAUSE_SECONDS and ways.find(path) is None and PATH.fullmatch(path) is not None
+
+
+def judge(request: Request) -> NewDelivery | Answer:
+    """Return the delivery to keep, or the answer that refuses the request. Touches no database."""
+    path = request.path
+    way = ways.find(path)
+    if request.method not in METHODS and PATH.fullmatch(path):
+        return _refuse(NOT_ALLOWED, "not_allowed")
+    if way is None:
+        is_known_to_be_none = ways.are_known or not PATH.fullmatch(path)
+        return _refuse(NOT_FOUND, "not_found") if is_known_to_be_none else unavailable()
+    address = sender_address(request.peer, request.forwarded_for)
+    if way.networks and not _is_within(address, way.networks):
         return _refuse(NOT_FOUND, "not_found")
     body = request.body
-    delivery = Delivery(
-        account_id=account_id,
+    delivery = NewDelivery(
+        id=new_id(),
+        account_id=way.account_id,
         received_at=timezone.now(),
         method=request.method,
         content_type=clean_text(request.content_type)[:255],
@@ -215,22 +252,25 @@ def judge(request: Request) -> Delivery | Answer:
         size=body.size,
         digest=body.digest if body.size else hashlib.sha256(request.query).hexdigest(),
     )
-    if body.is_too_large:
-        delivery.status = Delivery.Status.QUARANTINED
-        delivery.processed_at = delivery.received_at
-        delivery.error_class = "TooLarge"
-        delivery.error_field = "body"
-        delivery.error_value = f"{body.size} bytes" if body.size <= MOST_DRAINED else f"over {MOST_DRAINED} bytes"
-        delivery.error_message = f"A body may have {MOST_BYTES} bytes; the first {KEPT_OF_TOO_LARGE} were kept."
-    return delivery
+    if not body.is_too_large:
+        return delivery
+    return delivery._replace(
+        status=Delivery.Status.QUARANTINED.value,
+        processed_at=delivery.received_at,
+        error_class="TooLarge",
+        error_field="body",
+        error_value=f"{body.size} bytes" if body.size <= MOST_DRAINED else f"over {MOST_DRAINED} bytes",
+        error_message=f"A body may have {MOST_BYTES} bytes; the first {KEPT_OF_TOO_LARGE} were kept.",
+    )
 
 
-def answer_for(delivery: Delivery) -> Answer:
+def answer_for(delivery: NewDelivery) -> Answer:
     """Return the answer for a delivery that is kept."""
+    name = str(delivery.id).encode()
     if delivery.error_class:
-        return _refuse(Answer(413, {"status": "too large", "delivery": str(delivery.pk)}), "too_large")
+        return _refuse(Answer(413, b'{"status": "too large", "delivery": "%b"}' % name), "too_large")
     counters["accepted"] += 1
-    return Answer(200, {"status": "accepted", "delivery": str(delivery.pk)})
+    return Answer(200, b'{"status": "accepted", "delivery": "%b"}' % name)
 
 
 def unavailable() -> Answer:
@@ -240,24 +280,25 @@ def unavailable() -> Answer:
 
 def accept(request: Request) -> Answer:
     """Judge and keep a request in the calling thread: for WSGI, the development server, and our own test button."""
-    if needs_reading(request.path) and (_may_be_asked() or not ways.are_known):
-        ways.read()
+    if needs_reading(request.path):
+        if _may_be_asked():
+            ways.read()
+        ways.recall()
     verdict = judge(request)
     if isinstance(verdict, Answer):
         return verdict
-    if not (_may_be_asked() and _commit(verdict)) and not keep_in_spool(verdict):
+    if not (_may_be_asked() and _commit(verdict)) and not keep_in_spool([verdict]):
         return unavailable()
     bell.ring()
     return answer_for(verdict)
 
 
-def _commit(delivery: Delivery) -> bool:
+def _commit(delivery: NewDelivery) -> bool:
     try:
-        delivery.save(force_insert=True)
+        return not insert([delivery])
     except (DatabaseError, InterfaceError):
         _leave_alone_for_a_while()
         return False
-    return True
 
 
 _asked_again_at = 0.0
@@ -274,14 +315,14 @@ def _leave_alone_for_a_while() -> None:
     _asked_again_at = time.monotonic() + AWAY_SECONDS
 
 
-def keep_in_spool(delivery: Delivery) -> bool:
-    """Write the delivery to the spool; return whether it is safe there."""
+def keep_in_spool(deliveries: Sequence[NewDelivery]) -> bool:
+    """Write deliveries to the spool; return whether they are safe there: all of them or none."""
     try:
-        spool.append(delivery)
+        spool.append(deliveries)
     except OSError as error:
-        logger.error("a delivery could be kept neither in the database nor in the spool: %s", error.strerror)
+        logger.error("deliveries could be kept neither in the database nor in the spool: %s", error.strerror)
         return False
-    counters["spooled"] += 1
+    counters["spooled"] += len(deliveries)
     return True
 
 
@@ -291,8 +332,10 @@ def sender_address(peer: str, forwarded_for: str) -> str:
     Each proxy of ours adds to X-Forwarded-For the address that it saw, so the one to trust stands as far from the right
     as there are proxies; what stands left of it was made up by whoever likes to.
     """
+    if not settings.TRUSTED_PROXIES:
+        return peer
     hops = [hop.strip() for hop in forwarded_for.split(",")]
-    if settings.TRUSTED_PROXIES and len(hops) >= settings.TRUSTED_PROXIES:
+    if len(hops) >= settings.TRUSTED_PROXIES:
         try:
             return str(ipaddress.ip_address(hops[-settings.TRUSTED_PROXIES]))
         except ValueError:

@@ -1,133 +1,181 @@
 """The fast way in: an ASGI application ahead of Django, whose requests in flight share one INSERT and one commit.
 
 Whatever waits while a commit runs goes into the next one, so a lone request waits for nobody and many cost little more
-than one. The writing is done by one thread, which outlives every outage: while the database is away it asks once in a
-while whether it is back, and meanwhile deliveries go to the spool. When it is back the spool is drained from here too,
-since no worker may be running on this machine.
+than one. While the database is away or too slow, deliveries go to the spool in the same way: many with one fsync. When
+it is back the spool is drained from here too, since no worker may be running on this machine.
+
+All of this runs on the event loop, and needs no lock. Threads only write, and only one group at a time.
 """
 
 import asyncio
+import functools
 import logging
-import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from webhooks import bell, inbox, spool
-from webhooks.models import Delivery
-from webhooks.storing import insert
+from webhooks.storing import NewDelivery, insert, insert_async
 
 logger = logging.getLogger(__name__)
 
-MOST_IN_A_COMMIT = 500
-PATIENCE_SECONDS = 2.0
-"""How long a request waits for its commit before it goes to the spool, and there before it is refused."""
-STUCK_SECONDS = 0.5
-"""A commit that takes longer than this sends later requests straight to the spool."""
+MOST_IN_A_GROUP = 500
+MOST_BYTES_IN_A_GROUP = 4 * inbox.MOST_BYTES
+MOST_BYTES_WAITING = 32 * inbox.MOST_BYTES
+"""When more than this waits for a commit the next goes to the spool, and when it waits there, the next is refused."""
+COMMIT_SECONDS = 0.15
+"""A commit that takes longer is taken for stuck: who waits goes to the spool, as do all until it is done."""
+SPOOL_SECONDS = 2.0
+"""Writing to the spool may take this long before requests are refused."""
 PROBE_SECONDS = 0.5
 """How often a database that was away is asked whether it is back."""
 DRAIN_PAUSE_SECONDS = 2.0
 """How long after a failure the spool is drained again."""
-TABLE_SECONDS = 0.3
-"""How long a request waits for a fresh table of webhook URLs before it goes by the last one, if there is one."""
+TABLE_SECONDS = 0.15
+"""How long a request waits for a fresh table of webhook URLs when its own is in the last one."""
+NEW_URL_SECONDS = 2.0
+"""How long it waits when it is not."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class GroupCommit:
-    """Commits deliveries in groups, from one thread."""
+class Group:
+    """Writes deliveries in groups, one after the other, each within ``seconds``.
+
+    ``write`` takes a group and returns those of it that could not be kept. What it raises is its own to deal with: here
+    it means that nothing was kept. Two groups side by side were tried: smaller groups cost what the overlap gained.
+    """
+
+    def __init__(self, write: Callable[[list[NewDelivery]], Awaitable[Sequence[NewDelivery]]], seconds: float) -> None:
+        self._write = write
+        self._seconds = seconds
+        self._waiting: list[tuple[NewDelivery, asyncio.Future[bool]]] = []
+        self._bytes_waiting = 0
+        self._writing: asyncio.Task[None] | None = None
+        self.is_stuck = False
+
+    async def keep(self, delivery: NewDelivery) -> bool:
+        """Return whether ``delivery`` is kept. When it is not, it may yet turn out that it was."""
+        if self.is_stuck or self._bytes_waiting > MOST_BYTES_WAITING:
+            return False
+        if self._writing is None or self._writing.done():
+            self._loop = asyncio.get_running_loop()  # not for each request: it asks the system for the process id
+            self._writing = self._loop.create_task(self._write_all())
+        kept: asyncio.Future[bool] = self._loop.create_future()
+        self._waiting.append((delivery, kept))
+        self._bytes_waiting += len(delivery.body) + len(delivery.query)
+        return await kept
+
+    async def _write_all(self) -> None:
+        """Write until nobody waits. It takes no error to end it, and the next request starts it again."""
+        while self._waiting:
+            group = self._next()
+            limit = self._loop.call_later(self._seconds, self._give_up, group)
+            try:
+                failed = await self._write([delivery for delivery, _ in group])
+            except Exception:
+                logger.exception("a group of deliveries could not be written")
+                failed = [delivery for delivery, _ in group]
+            finally:
+                limit.cancel()
+                self.is_stuck = False
+            for delivery, kept in group:
+                if not kept.done():
+                    kept.set_result(delivery not in failed)
+
+    def _next(self) -> list[tuple[NewDelivery, "asyncio.Future[bool]"]]:
+        size = count = 0
+        for delivery, _ in self._waiting[:MOST_IN_A_GROUP]:
+            size += len(delivery.body) + len(delivery.query)
+            count += 1
+            if size > MOST_BYTES_IN_A_GROUP:
+                break
+        group = self._waiting[:count]
+        del self._waiting[:count]
+        self._bytes_waiting -= size
+        return group
+
+    def _give_up(self, group: list[tuple[NewDelivery, "asyncio.Future[bool]"]]) -> None:
+        """Tell all who wait that they wait in vain, for this group and for those that it holds up."""
+        self.is_stuck = True
+        for _, kept in group + self._waiting:
+            if not kept.done():
+                kept.set_result(False)
+        self._waiting, self._bytes_waiting = [], 0
+
+
+class Database:
+    """Commits groups, and knows whether the database is away.
+
+    With PostgreSQL it talks from the event loop, over a connection of its own: the pool would let it wait for ten
+    seconds before it says that there is none. With SQLite a thread does the writing.
+    """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Delivery, Future[bool]]] = []
-        self._changed = threading.Condition()
-        self._thread_of = 0
-        self._commit_began: float | None = None
-        self._is_away = False
+        self.is_away = False
+        self._connection: psycopg.AsyncConnection | None = None
+        self._probing: asyncio.Task[None] | None = None
 
-    @property
-    def is_away(self) -> bool:
-        """Whether the database is known to be away, or seems stuck."""
-        began = self._commit_began
-        return self._is_away or (began is not None and time.monotonic() - began > STUCK_SECONDS)
-
-    def put(self, delivery: Delivery) -> "Future[bool]":
-        """Return a future that is true when ``delivery`` is committed, false when it is not or nobody knows."""
-        future: Future[bool] = Future()
-        with self._changed:
-            if self._thread_of != os.getpid():  # threads do not survive a fork
-                self._thread_of = os.getpid()
-                threading.Thread(target=self._run, name="inbox writer", daemon=True).start()
-            self._waiting.append((delivery, future))
-            self._changed.notify()
-        return future
-
-    def _run(self) -> None:
-        # A connection of its own: the pool would let it wait for ten seconds before it says that there is none.
-        database = connection.copy()
-        database.settings_dict["OPTIONS"].pop("pool", None)
-        while True:
-            try:
-                if self._is_away:
-                    self._probe(database)
-                else:
-                    self._commit(self._next_group(), database)
-            except Exception:  # the thread must not end: nobody would be answered again
-                logger.exception("the inbox writer goes on after an error")
-
-    def _next_group(self) -> list[tuple[Delivery, "Future[bool]"]]:
-        with self._changed:
-            while not self._waiting:
-                self._changed.wait()
-            group = self._waiting[:MOST_IN_A_COMMIT]
-            del self._waiting[:MOST_IN_A_COMMIT]
-        # One who stopped waiting has gone to the spool.
-        return [(delivery, future) for delivery, future in group if future.set_running_or_notify_cancel()]
-
-    def _commit(self, group: list[tuple[Delivery, "Future[bool]"]], database: BaseDatabaseWrapper) -> None:
-        deliveries = [delivery for delivery, _ in group]
-        self._commit_began = began = time.monotonic()
+    async def write(self, deliveries: list[NewDelivery]) -> Sequence[NewDelivery]:
+        """Commit ``deliveries`` and return those that were not, or of which nobody knows."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            refused = insert(deliveries, database)
-        except Exception as error:  # whatever it is, those who wait are told
-            refused = deliveries
-            self._is_away = True
-            is_outage = isinstance(error, DatabaseError | InterfaceError)
-            logger.warning("deliveries go to the spool: %s", type(error).__name__, exc_info=not is_outage)
-        else:
-            bell.ring()
-        finally:
-            self._commit_began = None
-        for delivery, future in group:
-            future.set_result(delivery not in refused)
-        if not self._is_away and time.monotonic() - began > STUCK_SECONDS:
-            _drain_spool()
+            if connection.vendor == "postgresql":
+                refused = await insert_async(deliveries, await self._connected())
+            else:
+                refused = await loop.run_in_executor(_sqlite, insert, deliveries)
+        except (psycopg.Error, DatabaseError, InterfaceError) as error:
+            logger.warning("deliveries go to the spool: %s", type(error).__name__)
+            self.is_away = True
+            self._probing = loop.create_task(self._probe())
+            return deliveries
+        if loop.time() - began > COMMIT_SECONDS:
+            drain_spool()
+        bell.ring()
+        return refused
 
-    def _probe(self, database: BaseDatabaseWrapper) -> None:
-        with self._changed:
-            abandoned, self._waiting = self._waiting, []
-        for _, future in abandoned:
-            if future.set_running_or_notify_cancel():
-                future.set_result(False)
+    async def _connected(self) -> psycopg.AsyncConnection:
+        if self._connection is None:
+            parameters = connection.get_connection_params()
+            for name in ("cursor_factory", "context", "prepare_threshold", "pool"):
+                parameters.pop(name, None)
+            self._connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
+        return self._connection
+
+    async def _probe(self) -> None:
+        while not await self._answers():
+            await asyncio.sleep(PROBE_SECONDS)
+        self.is_away = False
+        logger.warning("the database is back")
+        drain_spool()
+
+    async def _answers(self) -> bool:
         try:
-            database.close()
-            with database.cursor() as cursor:
-                cursor.execute("SELECT 1")
-        except (DatabaseError, InterfaceError):
-            time.sleep(PROBE_SECONDS)
-        else:
-            self._is_away = False
-            logger.warning("the database is back")
-            _drain_spool()
+            if self._connection:
+                await self._connection.close()
+                self._connection = None
+            if connection.vendor == "postgresql":
+                await (await self._connected()).execute("SELECT 1")
+        except psycopg.Error:
+            return False
+        return True
 
 
-def _drain_spool() -> None:
+async def _spool(deliveries: list[NewDelivery]) -> Sequence[NewDelivery]:
+    loop = asyncio.get_running_loop()
+    is_kept = await loop.run_in_executor(_spooler, inbox.keep_in_spool, deliveries)
+    return [] if is_kept else deliveries
+
+
+def drain_spool() -> None:
     """Have the spool drained in a thread, which tries until it is."""
     threading.Thread(target=_drain_in_thread, name="spool drainer", daemon=True).start()
 
@@ -146,32 +194,38 @@ def _drain_in_thread() -> None:
 
 
 class TableReading:
-    """Has the table of webhook URLs read in a thread, once for all requests that wait for it."""
+    """Has the table of webhook URLs read in a thread, once for all requests that need it."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="webhook URLs")
         self._reading: Future[None] | None = None
         self._began = 0.0
 
-    async def wait(self) -> None:
-        """Return when the table was read, or when a request should go by the last one."""
+    async def begin(self, path: str) -> None:
+        """Have it read; return when it was, or when a request for ``path`` may, or must, go by the last one."""
         if self._reading is None or self._reading.done():
             self._began = time.monotonic()
             self._reading = self._thread.submit(inbox.ways.read)
-        if not inbox.ways.are_known:
-            patience = PATIENCE_SECONDS
-        elif writer.is_away:
-            patience = 0.0
-        else:
-            patience = TABLE_SECONDS
-        left = self._began + patience - time.monotonic()
+        inbox.ways.recall()
+        is_known = inbox.ways.find(path) is not None
+        if is_known and (is_away() or inbox.ways.age < inbox.STALE_SECONDS):
+            return
+        left = self._began + (TABLE_SECONDS if is_known else NEW_URL_SECONDS) - time.monotonic()
         if left > 0:
             await asyncio.wait([asyncio.wrap_future(self._reading)], timeout=left)
 
 
-writer = GroupCommit()
-_table = TableReading()
+_database = Database()
+_sqlite = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inbox writer")
 _spooler = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
+_commits = Group(_database.write, COMMIT_SECONDS)
+_spooling = Group(_spool, SPOOL_SECONDS)
+_table = TableReading()
+
+
+def is_away() -> bool:
+    """Whether the database is known to be away, or seems stuck."""
+    return _database.is_away or _commits.is_stuck
 
 
 async def receiver(scope: Scope, receive: Receive, send: Send) -> None:
@@ -179,20 +233,19 @@ async def receiver(scope: Scope, receive: Receive, send: Send) -> None:
     body = inbox.Body()
     if not await _read(body, receive):
         return  # the sender went away in the middle: nothing was acknowledged, nothing is kept
-    headers: dict[bytes, str] = {}
-    for name, value in scope["headers"]:
-        text = value.decode("latin-1")
-        headers[name] = f"{headers[name]},{text}" if name in headers else text  # joined as under WSGI
+    headers = scope["headers"]
     request = inbox.Request(
         method=scope["method"],
         path=scope["path"],
         query=scope["query_string"],
-        content_type=headers.get(b"content-type", ""),
+        content_type=_joined(headers, b"content-type"),
         peer=scope["client"][0] if scope.get("client") else "",
-        forwarded_for=headers.get(b"x-forwarded-for", ""),
+        forwarded_for=_joined(headers, b"x-forwarded-for"),
         body=body,
     )
-    await _answer(await _accept(request), send)
+    answer = await _accept(request)
+    await send(_start(answer.status, answer.headers, len(answer.payload)))
+    await send({"type": "http.response.body", "body": answer.payload})
 
 
 async def _read(body: inbox.Body, receive: Receive) -> bool:
@@ -205,28 +258,25 @@ async def _read(body: inbox.Body, receive: Receive) -> bool:
             return True
 
 
+def _joined(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str:
+    """Return the header, joined as under WSGI when it is there more than once."""
+    return b",".join([value for name, value in headers if name == wanted]).decode("latin-1")
+
+
 async def _accept(request: inbox.Request) -> inbox.Answer:
     if inbox.needs_reading(request.path):
-        await _table.wait()
+        await _table.begin(request.path)
     verdict = inbox.judge(request)
     if isinstance(verdict, inbox.Answer):
         return verdict
-    is_kept = not writer.is_away and await _in_time(writer.put(verdict))
+    is_kept = not _database.is_away and await _commits.keep(verdict)
     if not is_kept:  # or nobody knows: the id makes it one when both have it
-        is_kept = await _in_time(_spooler.submit(inbox.keep_in_spool, verdict))
+        is_kept = await _spooling.keep(verdict)
     return inbox.answer_for(verdict) if is_kept else inbox.unavailable()
 
 
-async def _in_time(keeping: "Future[bool]") -> bool:
-    try:
-        return await asyncio.wait_for(asyncio.wrap_future(keeping), PATIENCE_SECONDS)
-    except TimeoutError:
-        return False
-
-
-async def _answer(answer: inbox.Answer, send: Send) -> None:
-    payload = answer.payload
-    headers = [(name.encode(), value.encode()) for name, value in answer.all_headers.items()]
-    headers.append((b"Content-Length", str(len(payload)).encode()))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": payload})
+@functools.lru_cache(maxsize=64)
+def _start(status: int, headers: tuple[tuple[str, str], ...], length: int) -> MutableMapping[str, Any]:
+    """Return the message that begins an answer; there are not many different ones."""
+    encoded = [(name.lower().encode(), value.encode()) for name, value in (*headers, ("Content-Length", str(length)))]
+    return {"type": "http.response.start", "status": status, "headers": encoded}

@@ -15,6 +15,7 @@ import logging
 import os
 import threading
 import zlib
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -22,17 +23,12 @@ from uuid import UUID
 from django.conf import settings
 
 from calls.ids import new_id
-from webhooks.models import Delivery
-from webhooks.storing import insert
+from webhooks.storing import NewDelivery, insert
 
 logger = logging.getLogger(__name__)
 
 BATCH = 100
 """How many deliveries are in memory while draining; each may have a megabyte."""
-_FIELDS = [
-    "account_id", "method", "content_type", "remote_address", "size", "digest", "status",
-    "error_class", "error_field", "error_value", "error_message",
-]  # fmt: skip
 
 
 class _OpenFile:
@@ -44,11 +40,11 @@ class _OpenFile:
         self._path = Path()
         self._owner = 0
 
-    def append(self, line: bytes) -> None:
+    def append(self, lines: bytes) -> None:
         with self._lock:
             self._open_and_lock()
             try:
-                self._write(line)
+                self._write(lines)
             finally:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
@@ -75,11 +71,11 @@ class _OpenFile:
         _fsync(directory.parent)
         self._owner = os.getpid()
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
         end = os.fstat(self._descriptor).st_size
         try:
             # A full disk writes a part and says so only by the count.
-            if os.write(self._descriptor, line) != len(line):
+            if os.write(self._descriptor, lines) != len(lines):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fdatasync(self._descriptor)
         except OSError:
@@ -93,16 +89,20 @@ class _OpenFile:
 _file = _OpenFile()
 
 
-def append(delivery: Delivery) -> None:
-    """Write ``delivery`` and return when it is on disk. Raises ``OSError`` when it is not; then nothing of it is."""
-    row = {name: getattr(delivery, name) for name in _FIELDS}
-    row["id"] = str(delivery.pk)
+def append(deliveries: Sequence[NewDelivery]) -> None:
+    """Write ``deliveries`` and return when they are on disk. Raises ``OSError`` when not; then none of them is."""
+    _file.append(b"".join(map(_line, deliveries)))
+
+
+def _line(delivery: NewDelivery) -> bytes:
+    row = delivery._asdict()
+    row["id"] = str(delivery.id)
     row["received_at"] = delivery.received_at.isoformat()
     row["processed_at"] = delivery.processed_at and delivery.processed_at.isoformat()
     row["query"] = base64.b64encode(delivery.query).decode()
     row["body"] = base64.b64encode(delivery.body).decode()
     text = json.dumps(row).encode()
-    _file.append(b"%08x %s\n" % (zlib.crc32(text), text))
+    return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
 def drain_spools() -> int:
@@ -149,19 +149,17 @@ def _drain(path: Path) -> int:
     return count
 
 
-def _read(line: bytes) -> Delivery | None:
+def _read(line: bytes) -> NewDelivery | None:
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
         return None
     row = json.loads(text)
-    return Delivery(
-        id=UUID(row["id"]),
-        received_at=datetime.fromisoformat(row["received_at"]),
-        processed_at=row["processed_at"] and datetime.fromisoformat(row["processed_at"]),
-        query=base64.b64decode(row["query"]),
-        body=base64.b64decode(row["body"]),
-        **{name: row[name] for name in _FIELDS},
-    )
+    row["id"] = UUID(row["id"])
+    row["received_at"] = datetime.fromisoformat(row["received_at"])
+    row["processed_at"] = row["processed_at"] and datetime.fromisoformat(row["processed_at"])
+    row["query"] = base64.b64decode(row["query"])
+    row["body"] = base64.b64decode(row["body"])
+    return NewDelivery(**row)
 
 
 def _fsync(directory: Path) -> None:

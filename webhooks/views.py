@@ -27,7 +27,7 @@ def receive(request: HttpRequest) -> HttpResponse:
             body=body,
         )
     )
-    return HttpResponse(answer.payload, status=answer.status, headers=answer.all_headers)
+    return HttpResponse(answer.payload, status=answer.status, headers=dict(answer.headers))
 
 
 def _hides_its_body(request: HttpRequest) -> bool:

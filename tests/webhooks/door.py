@@ -42,11 +42,14 @@ class Door:
         self.manage("migrate")
         self.account = json.loads(self.manage("add_account", "delhi", "--provider", "piopiy"))
         self.path = f"/webhooks/piopiy/{self.account['token']}/"
-        command = [*COMMANDS[kind], *(["--port", str(self.port)] if kind == "uvicorn" else [f"127.0.0.1:{self.port}"])]
         self.log = (data_directory / "server.log").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=ROOT, env=self.environment, stdout=self.log, stderr=self.log
-        )
+        self.start()
+
+    def start(self) -> None:
+        """Start the server, again after ``stop``, and return when it answers."""
+        where = ["--port", str(self.port)] if self.kind == "uvicorn" else [f"127.0.0.1:{self.port}"]
+        command = [sys.executable, "-m", *COMMANDS[self.kind], *where]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=self.log, stderr=self.log)
         assert until(self.answers), self.log.read()
 
     def answers(self) -> bool:

@@ -1,23 +1,27 @@
 """While the database is away: every acknowledged delivery is on disk, and in the inbox once when it is back."""
 
+import asyncio
 import json
 import os
 import resource
 import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from calls.ids import new_id
 from tests.servers import postgresql_server
 from tests.serving import ROOT, until
 from tests.webhooks.door import Door
 from tests.webhooks.inbox import NOON
 from webhooks import spool
 from webhooks.models import Delivery
+from webhooks.storing import NewDelivery, insert, insert_async
 
 
 @pytest.fixture
@@ -33,21 +37,20 @@ def spooled(door: Door) -> list[Path]:
     return [path for path in (door.data_directory / "spool").glob("*") if path.suffix in (".spool", ".draining")]
 
 
-def delivery(account, number: int = 0) -> Delivery:
+def delivery(account, number: int = 0) -> NewDelivery:
     body = b'{"number": %d, "nul": "\\u0000"}\x00\xff' % number
-    return Delivery(
-        account=account, received_at=NOON, method="POST", content_type="application/json", query=b"a=%FF", body=body,
-        size=len(body), digest="0" * 64, remote_address="203.0.113.9",
+    return NewDelivery(
+        id=new_id(), account_id=account.pk, received_at=NOON, method="POST", content_type="application/json",
+        query=b"a=%FF", body=body, size=len(body), digest="0" * 64, remote_address="203.0.113.9",
     )  # fmt: skip
 
 
 def test_what_is_spooled_comes_back_byte_for_byte_and_once(account, spooling):
     first, second = delivery(account, 1), delivery(account, 2)
-    for item in (first, second):
-        spool.append(item)
-    second.save()  # the commit that was in doubt had gone through
+    spool.append([first, second])
+    insert([second])  # the commit that was in doubt had gone through
     spool.drain_spools()
-    stored = Delivery.objects.get(pk=first.pk)
+    stored = Delivery.objects.get(pk=first.id)
     assert (bytes(stored.body), bytes(stored.query), stored.received_at) == (first.body, b"a=%FF", NOON)
     assert (stored.content_type, stored.remote_address, stored.status) == ("application/json", "203.0.113.9", "pending")
     assert Delivery.objects.count() == 2
@@ -57,7 +60,7 @@ def test_what_is_spooled_comes_back_byte_for_byte_and_once(account, spooling):
 
 def test_a_process_that_lives_on_holds_nothing_back_and_begins_a_new_file(account, spooling):
     for number in range(2):
-        spool.append(delivery(account, number))
+        spool.append([delivery(account, number)])
         assert spool.drain_spools() == 1
     assert Delivery.objects.count() == 2
 
@@ -65,29 +68,29 @@ def test_a_process_that_lives_on_holds_nothing_back_and_begins_a_new_file(accoun
 def test_draining_while_others_append_loses_nothing(account, spooling):
     items = [delivery(account, number) for number in range(200)]
     with ThreadPoolExecutor(2) as pool:
-        appending = [pool.submit(spool.append, item) for item in items]
+        appending = [pool.submit(spool.append, [item]) for item in items]
         while not all(future.done() for future in appending):
             spool.drain_spools()
     spool.drain_spools()
-    assert set(Delivery.objects.values_list("pk", flat=True)) == {item.pk for item in items}
+    assert set(Delivery.objects.values_list("pk", flat=True)) == {item.id for item in items}
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_line_that_the_inbox_refuses_is_kept_apart_and_stops_nothing(account, spooling):
     items = [delivery(account, number) for number in range(3)]
-    items[1].account_id = None
+    items[1] = items[1]._replace(account_id=None)
     for item in items:
-        spool.append(item)
+        spool.append([item])
     assert spool.drain_spools() == 2
-    assert set(Delivery.objects.values_list("pk", flat=True)) == {items[0].pk, items[2].pk}
+    assert set(Delivery.objects.values_list("pk", flat=True)) == {items[0].id, items[2].id}
     (kept,) = spooling.glob("*.bad")
-    assert str(items[1].pk).encode() in kept.read_bytes()
+    assert str(items[1].id).encode() in kept.read_bytes()
     assert spool.waiting_files() == []
 
 
 def test_a_damaged_line_is_kept_apart_and_stops_nothing(account, spooling):
     for number in range(3):
-        spool.append(delivery(account, number))
+        spool.append([delivery(account, number)])
     (file,) = spooling.glob("*.spool")
     lines = file.read_bytes().splitlines(keepends=True)
     torn = lines[2][: len(lines[2]) // 2]
@@ -98,23 +101,22 @@ def test_a_damaged_line_is_kept_apart_and_stops_nothing(account, spooling):
 
 
 def test_only_its_owner_may_read_the_spool(account, spooling):
-    spool.append(delivery(account))
+    spool.append([delivery(account)])
     (file,) = spooling.glob("*.spool")
     assert (file.stat().st_mode & 0o777, spooling.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
 APPEND_UNTIL_FULL = """
 import django; django.setup()
+from calls.ids import new_id
 from webhooks import spool
-from webhooks.models import Delivery
+from webhooks.storing import NewDelivery
 from datetime import UTC, datetime
-import sys
 acknowledged = 0
 try:
     while True:
-        body = b"x" * 700
-        spool.append(Delivery(account_id=1, received_at=datetime.now(UTC), method="POST", body=body, size=700))
-        acknowledged += 1
+        spool.append(2 * [NewDelivery(new_id(), 1, datetime.now(UTC), "POST", "", "", b"", b"x" * 700, 700, "0" * 64)])
+        acknowledged += 2
 except OSError:
     print(acknowledged)
 """
@@ -181,6 +183,85 @@ def test_a_database_that_is_stuck_costs_no_delivery(tmp_path):
         assert until(lambda: not spooled(door))
     finally:
         door.stop()
+
+
+def test_on_the_event_loop_too_one_that_the_table_refuses_hinders_no_other(account, tmp_path):
+    items = [delivery(account, number) for number in range(5)]
+    items[2] = items[2]._replace(account_id=None)
+
+    async def insert_all(url: str) -> list[NewDelivery]:
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as database:
+            return await insert_async(items, database)
+
+    with postgresql_server() as server:
+        Door("uvicorn", tmp_path, DATABASE_URL=server.url).stop()  # it has made the tables
+        assert asyncio.run(insert_all(server.url)) == [items[2]]
+        with psycopg.connect(server.url) as database:
+            ids = {key for (key,) in database.execute("SELECT id FROM webhooks_delivery")}
+    assert ids == {item.id for item in items if item.account_id}
+
+
+def test_a_frozen_database_costs_no_delivery_and_little_time(tmp_path):
+    with postgresql_server() as server:
+        door = Door("uvicorn", tmp_path, DATABASE_URL=server.url)
+
+        def send(number: int) -> tuple[int, float]:
+            began = time.monotonic()
+            status = door.ask("POST", door.path, b'{"number": %d}' % number).status
+            return status, time.monotonic() - began
+
+        try:
+            assert send(0)[0] == 200
+            server.pause()
+            answers = [send(number) for number in range(1, 41)]
+            server.resume()
+            assert {status for status, _ in answers} == {200}
+            assert sorted(seconds for _, seconds in answers)[-2] < 0.25
+            assert until(lambda: not spooled(door))
+            with psycopg.connect(server.url) as database:
+                assert database.execute("SELECT count(*) FROM webhooks_delivery").fetchone() == (41,)
+        finally:
+            server.resume()
+            door.stop()
+
+
+def test_a_process_that_starts_while_the_database_is_away_accepts_for_known_addresses(tmp_path):
+    with postgresql_server() as server:
+        door = Door("uvicorn", tmp_path, DATABASE_URL=server.url)
+        try:
+            assert door.ask("POST", door.path, b"{}").status == 200
+            door.stop()
+            file = tmp_path / "webhook-urls.json"
+            assert file.stat().st_mode & 0o777 == 0o600
+            assert door.account["token"] not in file.read_text()
+            server.stop()
+            door.start()
+            answer = door.ask("POST", door.path, b'{"early": true}')
+            assert (answer.status, len(spooled(door))) == (200, 1)
+            assert door.ask("POST", "/webhooks/piopiy/nobody/", b"{}").status == 404
+            server.start()
+            assert until(lambda: not spooled(door))
+        finally:
+            door.stop()
+
+
+def test_what_a_killed_process_left_in_the_spool_is_drained_by_the_next(tmp_path):
+    with postgresql_server() as server:
+        door = Door("uvicorn", tmp_path, DATABASE_URL=server.url)
+        try:
+            assert door.ask("POST", door.path, b"{}").status == 200
+            server.stop()
+            kept = door.ask("POST", door.path, b'{"spooled": true}').content["delivery"]
+            door.process.kill()
+            door.stop()
+            server.start()
+            door.start()
+            assert until(lambda: not spooled(door))
+            with psycopg.connect(server.url) as database:
+                found = database.execute("SELECT count(*) FROM webhooks_delivery WHERE id = %s", [kept]).fetchone()
+            assert found == (1,)
+        finally:
+            door.stop()
 
 
 def test_without_database_and_spool_the_answer_is_503(tmp_path):
