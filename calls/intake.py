@@ -6,17 +6,18 @@ of the account's row, so that any number of workers see each other's records and
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from copy import copy
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
+from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
 from django.db import models, transaction
 from django.db.models import TextChoices
 
-from calls import ledger
+from calls import bulk, ledger
 from calls.ids import new_id
 from calls.models import (
     Account,
@@ -30,7 +31,7 @@ from calls.models import (
     StoredRecord,
 )
 from calls.records import AgentRef, Alias, Record, Silence, dump_record, load_record
-from calls.summary import CallSummary, Entry, EventSummary, LegSummary, summarize
+from calls.summary import CallSummary, Entry, summarize
 
 
 class Arrival(NamedTuple):
@@ -41,10 +42,20 @@ class Arrival(NamedTuple):
     records: Sequence[Record]
 
 
-class _Kept(NamedTuple):
-    """A stored record with its decoded value, and whether the row differs from what the table holds."""
+_RECORD = ("pk", "conversation", "parked_under", "source", "position", "received_at", "body")
 
-    row: StoredRecord
+
+class _Kept(NamedTuple):
+    """A record with the columns of its row, and whether what it says differs from what the table holds."""
+
+    pk: int | None
+    """``None`` when it is not stored yet."""
+    conversation_id: UUID | None
+    parked_under: str
+    source: UUID | None
+    position: int
+    received_at: datetime
+    body: str
     record: Record
     is_changed: bool = False
 
@@ -104,29 +115,31 @@ def _gather(
 ) -> tuple[list[_Kept], set[UUID], list[int]]:
     """Return every record that the arrivals may concern, the conversations these were in, and rows to delete."""
     sources = {arrival.source for arrival in arrivals if arrival.source} | set(withdrawn)
-    earlier = {(row.source, row.position): row for row in StoredRecord.objects.filter(source__in=sources)}
-    former = {row.conversation_id for row in earlier.values() if row.conversation_id}
+    read = StoredRecord.objects.filter(source__among=sources).values_list(*_RECORD)
+    earlier = {(row[3], row[4]): row for row in read}
+    former = {row[1] for row in earlier.values() if row[1]}
     kept = []
-    for arrival in arrivals:
-        for position, record in enumerate(arrival.records):
+    for source, received_at, records in arrivals:
+        for position, record in enumerate(records):
             # A delivery that is read again keeps its rows, and through them the conversation its id.
-            row = earlier.pop((arrival.source, position), None) or StoredRecord(
-                account=account, source=arrival.source, position=position
-            )
-            told = (dump_record(record), arrival.received_at)
-            is_changed = (row.body, row.received_at) != told
-            row.body, row.received_at = told
-            kept.append(_Kept(row, record, is_changed))
-    stale = [row.pk for row in earlier.values()]
+            pk, conversation, parked_under, *told = earlier.pop((source, position), (None, None, ""))
+            now_told = [source, position, received_at, dump_record(record)]
+            kept.append(_Kept(pk, conversation, parked_under, *now_told, record, told != now_told))
+    stale = [row[0] for row in earlier.values()]
     named = {alias for item in kept for alias in item.record.aliases}
-    known = ConversationAlias.objects.filter(account=account, value__in={alias.value for alias in named})
-    former |= {alias.conversation_id for alias in known if Alias(alias.scheme, alias.value) in named}
-    neighbours = models.Q(conversation__in=former) | models.Q(
-        account=account, conversation=None, parked_under__in={_text(alias) for alias in named}
-    )
-    read = {item.row.pk for item in kept if item.row.pk}
-    stored = StoredRecord.objects.filter(neighbours).exclude(pk__in=read | set(stale))
-    kept += [_Kept(row, load_record(row.body)) for row in stored]
+    known = ConversationAlias.objects.filter(account=account, value__among={alias.value for alias in named})
+    for scheme, value, conversation in known.values_list("scheme", "value", "conversation"):
+        if Alias(scheme, value) in named:
+            former.add(conversation)
+    read_already = {item.pk for item in kept if item.pk} | set(stale)
+    places = {_text(alias) for alias in named}
+    for neighbours in (
+        StoredRecord.objects.filter(conversation__among=former),
+        StoredRecord.objects.filter(account=account, conversation=None, parked_under__among=places),
+    ):
+        for row in neighbours.values_list(*_RECORD):
+            if row[0] not in read_already:
+                kept.append(_Kept(*row, load_record(row[-1])))
     return kept, former, stale
 
 
@@ -146,15 +159,16 @@ def _group(account: Account, kept: Sequence[_Kept]) -> list[_Group]:
     members: dict[Alias, list[_Kept]] = defaultdict(list)
     for item in kept:
         members[root(item.record.aliases[0])].append(item)
+    facts = account.facts
     groups = [
         _Group(
             kept=items,
-            former=sorted({item.row.conversation_id for item in items if item.row.conversation_id}),
-            summary=summarize([Entry(item.record, item.row.received_at) for item in items], account.facts),
+            former=sorted({item.conversation_id for item in items if item.conversation_id}),
+            summary=summarize([Entry(item.record, item.received_at) for item in items], facts),
         )
         for items in members.values()
     ]
-    return sorted(groups, key=lambda group: min((item.row.received_at, item.row.body) for item in group.kept))
+    return sorted(groups, key=lambda group: min((item.received_at, item.body) for item in group.kept))
 
 
 def _give_ids(groups: Sequence[_Group]) -> None:
@@ -173,129 +187,154 @@ def _give_ids(groups: Sequence[_Group]) -> None:
 # --- Rows ------------------------------------------------------------------------------------------------------------
 
 
+_CALL = [
+    *("external_id", "direction", "state", "disposition", "reason", "customer_number", "did", "started_at"),
+    *("answered_at", "ended_at", "ring_seconds", "talk_seconds", "duration_seconds", "cost", "recording"),
+    *("has_voicemail", "hangup_cause", "request_id", "extra_params", "flags", "last_heard_at"),
+]
+_LEG = [
+    *("role", "direction", "from_number", "to_number", "disposition", "started_at", "answered_at", "ended_at"),
+    *("ring_seconds", "talk_seconds", "duration_seconds", "hangup_cause", "cost", "balance_after", "recording"),
+    "has_cdr",
+]
+_EVENT = ["occurred_at", "received_at", "details"]
+"""The columns that bear the name of something in the summary of a call, leg or event."""
+
+
 def _write(
     account: Account, groups: Sequence[_Group], former: set[UUID], vanished: set[UUID], stale: Sequence[int]
 ) -> None:
-    agents = _agents(account, [group.summary for group in groups if group.summary])
+    agents = {None: None} | _agents(account, [group.summary for group in groups if group.summary])
     calls = {group.conversation_id: group.summary for group in groups if group.conversation_id and group.summary}
     survivors = {old: group.conversation_id for group in groups for old in group.absorbed if group.conversation_id}
-    StoredRecord.objects.filter(pk__in=stale).delete()
+    if stale:
+        StoredRecord.objects.filter(pk__in=stale).delete()
     _sync(
-        Conversation.objects.filter(pk__in=former & calls.keys()),
+        Conversation.objects.filter(pk__among=former & calls.keys()),
+        ["id", "account_id", "agent_id", "cost_unit", *_CALL],
         {
-            (conversation_id,): _conversation(account, conversation_id, call, agents)
-            for conversation_id, call in calls.items()
+            (pk,): (
+                pk,
+                account.pk,
+                agents[call.agent],
+                "" if call.cost is None else account.unit,
+                *_values(_CALL, call),
+            )
+            for pk, call in calls.items()
         },
-        lambda row: (row.pk,),
+        lambda row: row[:1],
     )
     _sync(
-        ConversationAlias.objects.filter(conversation__in=former),
+        ConversationAlias.objects.filter(conversation__among=former),
+        ["scheme", "value", "account_id", "conversation_id"],
         {
-            (alias.scheme, alias.value): ConversationAlias(
-                account=account, scheme=alias.scheme, value=alias.value, conversation_id=conversation_id
-            )
-            for conversation_id, call in calls.items()
+            (alias.scheme, alias.value): (alias.scheme, alias.value, account.pk, pk)
+            for pk, call in calls.items()
             for alias in call.aliases
         },
-        lambda row: (row.scheme, row.value),
+        lambda row: row[:2],
     )
-    _file_records(groups)
+    _file_records(account, groups)
     _merge(survivors)
     # Read before the legs are written: a leg that goes takes its reading with it.
-    read_before = dict(BalanceReading.objects.filter(conversation__in=former).values_list("leg_id", "occurred_at"))
+    of_former = BalanceReading.objects.filter(conversation__among=former)
+    read_before = dict(of_former.values_list("leg_id", "occurred_at"))
     legs, _ = _sync(
-        Leg.objects.filter(conversation__in=former),
+        Leg.objects.filter(conversation__among=former),
+        ["conversation_id", "external_id", "label", "account_id", "agent_id", *_LEG],
         {
-            (conversation_id, *leg.key): _leg(account, conversation_id, leg, agents)
-            for conversation_id, call in calls.items()
+            (pk, *leg.key): (pk, *leg.key, account.pk, agents[leg.agent], *_values(_LEG, leg))
+            for pk, call in calls.items()
             for leg in call.legs
         },
-        lambda row: (survivors.get(row.conversation_id, row.conversation_id), row.external_id, row.label),
+        lambda row: (survivors.get(row[0], row[0]), *row[1:3]),
     )
+    events = {}
+    for pk, call in calls.items():
+        for event in call.events:
+            identity = (pk, str(event.kind), *event.leg_key, event.provider_status)
+            leg_id = legs[pk, *event.leg] if event.leg else None
+            events[identity] = (*identity, account.pk, leg_id, *_values(_EVENT, event))
     _sync(
-        Event.objects.filter(conversation__in=former),
-        {
-            (conversation_id, str(event.kind), *event.leg_key, event.provider_status): _event(
-                account, conversation_id, event, legs
-            )
-            for conversation_id, call in calls.items()
-            for event in call.events
-        },
-        lambda row: (
-            survivors.get(row.conversation_id, row.conversation_id),
-            row.kind,
-            row.leg_external_id,
-            row.leg_label,
-            row.provider_status,
-        ),
+        Event.objects.filter(conversation__among=former),
+        [
+            *("conversation_id", "kind", "leg_external_id", "leg_label", "provider_status", "account_id", "leg_id"),
+            *_EVENT,
+        ],
+        events,
+        lambda row: (survivors.get(row[0], row[0]), *row[1:5]),
     )
-    readings = _sync(
-        BalanceReading.objects.filter(conversation__in=former),
+    readings, touched = _sync(
+        of_former,
+        ["leg_id", "occurred_at", "received_at", "account_id", "conversation_id", "balance", "charge"],
         _readings(account, calls, legs),
-        lambda row: (row.leg_id,),
-        keep="gap",
+        lambda row: row[:1],
     )
-    gone = {moment for leg_id, moment in read_before.items() if (leg_id,) not in readings.rows}
-    ledger.settle(account, gone | {row.occurred_at for row in readings.touched})
-    Conversation.objects.filter(pk__in=vanished).delete()
+    gone = {moment for leg_id, moment in read_before.items() if (leg_id,) not in readings}
+    ledger.settle(account, gone | {row[1] for row in touched})
+    if vanished:
+        Conversation.objects.filter(pk__in=vanished).delete()
 
 
 class _Synced(NamedTuple):
-    """The rows that are there now, by identity, and those that are new, differ, or are gone (as they were)."""
+    """The keys of the rows that are there now, and the rows that are new, differ (before and after), or are gone."""
 
-    rows: dict[tuple, models.Model]
-    touched: list[models.Model]
+    keys: dict[tuple, object]
+    touched: list[tuple]
 
 
-def _sync(existing: models.QuerySet, wanted: dict[tuple, models.Model], identity, *, keep: str = "") -> _Synced:
+def _sync(
+    existing: models.QuerySet,
+    names: Sequence[str],
+    wanted: dict[tuple, tuple],
+    identity: Callable[[tuple], tuple],
+) -> _Synced:
     """Make the ``existing`` rows equal to ``wanted``, with no write for a row that is equal already.
 
-    Rows are matched by ``identity``; a row that is wanted no more, or twice, is deleted. The column ``keep`` of a row
-    that exists is left as it is.
+    Rows are tuples of the columns ``names``; other columns are left as they are. They are matched by ``identity``; one
+    that is wanted no more, or twice, is deleted.
     """
-    model = existing.model
-    names = [column.attname for column in model._meta.concrete_fields if not column.primary_key]
-    compared = [name for name in names if name != keep]
-    matched: dict[tuple, models.Model] = {}
+    keys: dict[tuple, object] = {}
     touched, changed, surplus = [], [], []
-    for row in existing.order_by("pk"):
+    for pk, *values in existing.order_by("pk").values_list("pk", *names):
+        row = tuple(values)
         key = identity(row)
         target = wanted.get(key)
-        if target is None or key in matched:
-            surplus.append(row)
+        if target is None or key in keys:
+            surplus.append(pk)
+            touched.append(row)
             continue
-        matched[key] = row
-        differing = [name for name in compared if getattr(row, name) != getattr(target, name)]
-        if differing:
-            touched.append(copy(row))
-            changed.append(row)
-        for name in differing:
-            setattr(row, name, getattr(target, name))
+        keys[key] = pk
+        if row != target:
+            touched += [row, target]
+            changed.append((pk, *target))
     if surplus:
-        model._base_manager.filter(pk__in=[row.pk for row in surplus]).delete()
-    if changed:
-        # One statement for many rows; bulk_update would spell out a CASE for each row and column.
-        model._base_manager.bulk_create(
-            changed, batch_size=500, update_conflicts=True, unique_fields=["id"], update_fields=names
-        )
-    new = {key: row for key, row in wanted.items() if key not in matched}
-    model._base_manager.bulk_create(new.values(), batch_size=500)
-    return _Synced(matched | new, [*touched, *changed, *surplus, *new.values()])
+        existing.model._base_manager.filter(pk__in=surplus).delete()
+    bulk.update(existing.model, names, changed)
+    new = {key: row for key, row in wanted.items() if key not in keys}
+    keys.update(zip(new, bulk.insert(existing.model, names, list(new.values())), strict=True))
+    return _Synced(keys, [*touched, *new.values()])
 
 
-def _file_records(groups: Sequence[_Group]) -> None:
+def _values(names: Sequence[str], summary: object) -> list[object]:
+    """Return these columns of a summary. Words become plain text: the driver would write their names."""
+    return [str(value) if isinstance(value, TextChoices) else value for value in attrgetter(*names)(summary)]
+
+
+def _file_records(account: Account, groups: Sequence[_Group]) -> None:
     """Store the new records, and move those whose conversation changed. What makes no call is parked or dropped."""
+    names = ["conversation_id", "parked_under", "source", "position", "received_at", "body"]
     new, changed = [], []
     for group in groups:
-        for row, record, is_changed in group.kept:
-            place = (group.conversation_id, "" if group.conversation_id else _parking_place(record))
-            if row.pk is None:
-                new.append(row)
-            elif is_changed or (row.conversation_id, row.parked_under) != place:
-                changed.append(row)
-            row.conversation_id, row.parked_under = place
-    StoredRecord.objects.bulk_create(new, batch_size=500)
-    StoredRecord.objects.bulk_update(changed, ["conversation", "parked_under", "body", "received_at"], batch_size=200)
+        for item in group.kept:
+            parked_under = "" if group.conversation_id else _parking_place(item.record)
+            row = (group.conversation_id, parked_under, item.source, item.position, item.received_at, item.body)
+            if item.pk is None:
+                new.append((account.pk, *row))
+            elif item.is_changed or (item.conversation_id, item.parked_under) != row[:2]:
+                changed.append((item.pk, *row))
+    bulk.insert(StoredRecord, ["account_id", *names], new)
+    bulk.update(StoredRecord, names, changed)
 
 
 def _parking_place(record: Record) -> str:
@@ -317,72 +356,20 @@ def _merge(survivors: dict[UUID, UUID]) -> None:
         )
 
 
-def _conversation(
-    account: Account, conversation_id: UUID, call: CallSummary, agents: dict[AgentRef, Agent]
-) -> Conversation:
-    return Conversation(
-        id=conversation_id,
-        account=account,
-        agent=agents[call.agent] if call.agent else None,
-        cost_unit=account.unit if call.cost is not None else "",
-        **_columns(Conversation, call),
-    )
+def _readings(account: Account, calls: dict[UUID, CallSummary], legs: dict[tuple, object]) -> dict[tuple, tuple]:
+    readings = {}
+    for pk, call in calls.items():
+        for leg in call.legs:
+            if leg.balance_after is not None:
+                leg_id = legs[pk, *leg.key]
+                occurred_at = leg.ended_at or leg.started_at or leg.reported_at
+                money = (leg.balance_after, leg.cost or Decimal(0))
+                readings[(leg_id,)] = (leg_id, occurred_at, leg.reported_at, account.pk, pk, *money)
+    return readings
 
 
-def _leg(account: Account, conversation_id: UUID, leg: LegSummary, agents: dict[AgentRef, Agent]) -> Leg:
-    return Leg(
-        account=account,
-        conversation_id=conversation_id,
-        external_id=leg.key.external_id,
-        label=leg.key.label,
-        agent=agents[leg.agent] if leg.agent else None,
-        **_columns(Leg, leg),
-    )
-
-
-def _event(account: Account, conversation_id: UUID, event: EventSummary, legs: dict[tuple, Leg]) -> Event:
-    return Event(
-        account=account,
-        conversation_id=conversation_id,
-        leg=legs[(conversation_id, *event.leg)] if event.leg else None,
-        leg_external_id=event.leg_key.external_id,
-        leg_label=event.leg_key.label,
-        **_columns(Event, event),
-    )
-
-
-def _columns(model: type[models.Model], summary: CallSummary | LegSummary | EventSummary) -> dict[str, object]:
-    """Return the columns that bear the name of something in the summary; those that point to rows are not among them.
-
-    Words become plain text: PostgreSQL's driver would write the name of an enumeration's member, not its value.
-    """
-    values = {
-        column.name: getattr(summary, column.name)
-        for column in model._meta.concrete_fields
-        if not column.is_relation and hasattr(summary, column.name)
-    }
-    return {name: str(value) if isinstance(value, TextChoices) else value for name, value in values.items()}
-
-
-def _readings(account: Account, calls: dict[UUID, CallSummary], legs: dict[tuple, Leg]) -> dict[tuple, BalanceReading]:
-    return {
-        (legs[(conversation_id, *leg.key)].pk,): BalanceReading(
-            account=account,
-            conversation_id=conversation_id,
-            leg=legs[(conversation_id, *leg.key)],
-            occurred_at=leg.ended_at or leg.started_at or leg.reported_at,
-            received_at=leg.reported_at,
-            balance=leg.balance_after,
-            charge=leg.cost or 0,
-        )
-        for conversation_id, call in calls.items()
-        for leg in call.legs
-        if leg.balance_after is not None
-    }
-
-
-def _agents(account: Account, calls: Iterable[CallSummary]) -> dict[AgentRef, Agent]:
-    """Return the agent for each reference, found by the provider's id or by phone, else made."""
+def _agents(account: Account, calls: Iterable[CallSummary]) -> dict[AgentRef, int]:
+    """Return the id of the agent for each reference, found by the provider's id or by phone, else made."""
     refs = {leg.agent for call in calls for leg in call.legs if leg.agent} | {
         call.agent for call in calls if call.agent
     }
@@ -393,7 +380,7 @@ def _agents(account: Account, calls: Iterable[CallSummary]) -> dict[AgentRef, Ag
     known = Agent.objects.filter(account=account).filter(models.Q(external_id__in=keys) | models.Q(phone__in=phones))
     by_key = {agent.external_id: agent for agent in known}
     by_phone = {agent.phone: agent for agent in known if agent.phone}
-    found: dict[AgentRef, Agent] = {}
+    found: dict[AgentRef, int] = {}
     for ref in sorted(refs, key=lambda ref: (ref.external_id, ref.phone, ref.name)):
         key = ref.external_id or ref.phone or ref.name
         agent = by_key.get(key) or (by_phone.get(ref.phone) if ref.phone else None)
@@ -403,7 +390,7 @@ def _agents(account: Account, calls: Iterable[CallSummary]) -> dict[AgentRef, Ag
         elif ref.name and not agent.name:
             agent.name = ref.name[:120]
             agent.save(update_fields=["name"])
-        found[ref] = agent
+        found[ref] = agent.pk
     return found
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from calls import bulk
 from calls.models import Account, BalanceReading
 
 NEARBY = timedelta(hours=1)
@@ -36,10 +37,9 @@ def settle(account: Account, moments: Iterable[datetime]) -> None:
         for reading in affected:
             gap = reading.balance - (previous.balance - reading.charge) if previous else None
             if gap != reading.gap:
-                reading.gap = gap
-                changed.append(reading)
+                changed.append((reading.pk, gap))
             previous = reading
-        BalanceReading.objects.bulk_update(changed, ["gap"], batch_size=500)
+        bulk.update(BalanceReading, ["gap"], changed)
 
 
 def _runs(moments: list[datetime]) -> Iterable[tuple[datetime, datetime]]:

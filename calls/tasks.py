@@ -2,11 +2,19 @@
 
 from collections.abc import Sequence
 
-from celery import shared_task
+from celery import current_app, shared_task
 from django.utils import timezone
 
 from calls import alerts, intake
 from calls.models import Account
+from calls.periodic import claim_slot
+
+
+@shared_task
+def in_turn(task_name: str, seconds: int) -> None:
+    """Run a task here and now, unless it has had its turn in the present slot of ``seconds``."""
+    if claim_slot(task_name, seconds):
+        current_app.tasks[task_name]()
 
 
 @shared_task

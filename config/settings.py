@@ -178,21 +178,30 @@ CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # the default gives up after 100 and leaves a worker that does nothing
-CELERY_TASK_ACKS_LATE = True
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # a Redis without memory, or one that is loading, must not end the worker
+CELERY_TASK_ACKS_LATE = True  # so that a worker takes no more than it is working on
 # A task whose process was killed is not run again by the broker, where it would loop; the sweep does it.
 CELERY_TASK_REJECT_ON_WORKER_LOST = False
-CELERY_TASK_TIME_LIMIT = 300
-CELERY_TASK_SOFT_TIME_LIMIT = 270
+# The last wall: what hangs where no other limit reaches. No soft limit: it would be raised in the middle of whatever
+# runs, and would look like a fault of the delivery there.
+CELERY_TASK_TIME_LIMIT = 60
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
+# Work needs no broker. Were it killed whenever Redis goes away, deliveries would be taken for what kills workers.
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+# SIGQUIT ends a worker at once; with this it may first finish the batch at hand.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5
+CELERY_WORKER_MAX_MEMORY_PER_CHILD = 500_000  # kB; Python keeps what one batch of large bodies has taken
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 if REDIS_URL:
     CELERY_BROKER_TRANSPORT_OPTIONS = {
-        "visibility_timeout": 600,  # above the time limit of every task; nothing has a countdown
+        # Redis keeps no list of what is being worked on: the sweep does better. With it, a task that ends while the
+        # connection is made anew ends its worker too (AttributeError in kombu 5.7, seen in one of two restarts).
+        "ack_emulation": False,
         "socket_timeout": 10,  # without these a frozen Redis holds a caller for minutes
         "socket_connect_timeout": 2,
         "socket_keepalive": True,
-        "health_check_interval": 25,
+        # A worker asks for the next task and waits; after this much longer than it should it connects anew.
+        "health_check_interval": 5,
         "global_keyprefix": "ringledger:",
     }
 else:
@@ -205,11 +214,26 @@ else:
         "control_folder": str(_QUEUE / "control"),
         "polling_interval": 0.1,
     }
-# Each entry expires before its next turn, so that a worker that was away does not run a backlog of the same sweep.
+
+
+def _every(seconds: int, task: str) -> dict[str, object]:
+    """Return a schedule's entry: one turn per slot of ``seconds``, however many schedulers run.
+
+    It expires before the next one, so that a worker that was away does not run a backlog of the same.
+    """
+    return {
+        "task": "calls.tasks.in_turn",
+        "schedule": seconds,
+        "args": [task, seconds],
+        "options": {"expires": seconds},
+    }
+
+
 CELERY_BEAT_SCHEDULE = {
-    "sweep the inbox": {"task": "webhooks.tasks.drain", "schedule": 5.0, "options": {"expires": 5}},
-    "close silent calls": {"task": "calls.tasks.close_silent_calls", "schedule": 60.0, "options": {"expires": 60}},
-    "review balances": {"task": "calls.tasks.review_balances", "schedule": 30.0, "options": {"expires": 30}},
+    "sweep the inbox": _every(5, "webhooks.tasks.drain"),
+    "go on with rebuilds": _every(3, "webhooks.tasks.rebuild"),
+    "close silent calls": _every(60, "calls.tasks.close_silent_calls"),
+    "review balances": _every(30, "calls.tasks.review_balances"),
 }
 
 LOGGING = {

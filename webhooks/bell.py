@@ -11,6 +11,8 @@ import time
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.2
+EXPIRES_SECONDS = 10
+"""Age at which a ring is thrown away: while no worker runs they pile up, and one sweep does for all of them."""
 
 
 class _Bell:
@@ -29,13 +31,20 @@ class _Bell:
     def _run(self) -> None:
         from webhooks.tasks import drain
 
+        is_heard = True
         while True:
             self._rung.wait()
             self._rung.clear()
             try:
-                drain.delay()
+                drain.apply_async(expires=EXPIRES_SECONDS)
             except Exception as error:  # noqa: BLE001 - whatever the broker's trouble, the sweep makes it good
-                logger.warning("the worker could not be told of new deliveries: %s", type(error).__name__)
+                if is_heard:
+                    logger.warning("workers cannot be told of new deliveries: %s", type(error).__name__)
+                is_heard = False
+            else:
+                if not is_heard:
+                    logger.warning("workers can be told of new deliveries again")
+                is_heard = True
             time.sleep(PAUSE_SECONDS)
 
 

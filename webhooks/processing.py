@@ -5,11 +5,16 @@ so that a delivery is processed exactly once in effect. One that cannot be under
 quarantined with its reason and stops nothing else.
 """
 
+import gc
 import logging
+import time
 import traceback
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import NamedTuple
 from uuid import UUID
 
@@ -17,6 +22,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from calls import bulk
 from calls.intake import Arrival, lock_account, take_in
 from calls.models import Account
 from calls.records import Record
@@ -24,25 +30,49 @@ from webhooks.decoding import decode
 from webhooks.errors import DeliveryError, shorten
 from webhooks.models import Delivery
 from webhooks.providers import PROVIDERS
+from webhooks.time_limit import TimeLimit, TooSlow
 
 logger = logging.getLogger(__name__)
 
-BATCH = 500
-LEASE = timedelta(seconds=60)
-"""How long a claimed delivery is left to its worker; one that was killed is made good by the next claim after it."""
-ATTEMPTS = 5
-"""After so many claims without an end (each killed its worker) a delivery is quarantined."""
-SUSPECT = 2
-"""From so many attempts on, a delivery is taken alone, so that it can harm only itself."""
+BATCH = 2000
+BATCH_BYTES = 16 * 2**20
+"""Bodies that are held in memory at once, unless one alone is larger."""
+LEASE = timedelta(seconds=15)
+"""How long a claimed delivery is left to its worker; one that was killed is made good by the next claim after it.
+
+One that is only slow loses nothing: whoever comes second finds the deliveries marked.
+"""
+GROUPS = (BATCH, 50, 1, 1)
+"""How many deliveries are claimed together at their first attempt, their second and so on.
+
+One that kills its worker, or its database session, is soon alone, so that it can harm only itself.
+"""
+ATTEMPTS = len(GROUPS)
+"""After so many claims without an end a delivery is quarantined."""
+READ_SECONDS = 5.0
+"""How long reading one delivery may take."""
 
 Status = Delivery.Status
-_NO_ERROR = {"error_class": "", "error_field": "", "error_value": "", "error_message": ""}
+
+
+class Claimed(NamedTuple):
+    """What is needed of a delivery that is leased to this worker; an instance of the model costs ten times as much."""
+
+    pk: UUID
+    account_id: int
+    received_at: datetime
+    content_type: str
+    query: bytes
+    body: bytes
+    digest: str
+    account: Account
+    lease_until: datetime
 
 
 class Understood(NamedTuple):
     """What came of reading a delivery: records, an error, or both when only a part of it made sense."""
 
-    delivery: Delivery
+    delivery: Delivery | Claimed
     records: list[Record]
     error: DeliveryError | None
 
@@ -67,10 +97,13 @@ def drain(budget: timedelta | None = None) -> Drained:
     touched: set[int] = set()
     deadline = timezone.now() + budget if budget else None
     while (deadline is None or timezone.now() < deadline) and (batch := _claim()):
-        understood = [understand(delivery) for delivery in batch]
-        for account_id, group in _by_account(understood):
-            counts += _settle_or_isolate(account_id, group)
-            touched.add(account_id)
+        until = time.monotonic() + LEASE.total_seconds() / 2
+        for account_id, group in _by_account(batch):
+            with _without_collector():
+                in_time, understood = _understand_in_time(group, until)
+                if in_time:
+                    counts += _settle_or_isolate(account_id, in_time, understood)
+                    touched.add(account_id)
     return Drained(counts, touched)
 
 
@@ -80,22 +113,25 @@ def requeue(deliveries: Iterable[UUID]) -> int:
     return again.exclude(error_class="TooLarge").update(status=Status.PENDING, attempts=0, lease_until=None)
 
 
-def understand(delivery: Delivery) -> Understood:
+def understand(delivery: Delivery | Claimed) -> Understood:
     """Return what ``delivery`` says, or why it cannot be understood. Touches no table."""
     records: list[Record] = []
     error: DeliveryError | None = None
     account = delivery.account
     try:
-        payloads = decode(body=bytes(delivery.body), query=bytes(delivery.query), content_type=delivery.content_type)
-        for payload in payloads:
-            try:
-                if isinstance(payload, DeliveryError):
-                    raise payload
-                parse = PROVIDERS[account.provider].parse
-                records += parse(payload, received_at=delivery.received_at, account=account.facts)
-            except DeliveryError as problem:
-                records += problem.records
-                error = error or problem
+        with TimeLimit(READ_SECONDS):
+            body, query = bytes(delivery.body), bytes(delivery.query)
+            for payload in decode(body=body, query=query, content_type=delivery.content_type):
+                try:
+                    if isinstance(payload, DeliveryError):
+                        raise payload
+                    parse = PROVIDERS[account.provider].parse
+                    records += parse(payload, received_at=delivery.received_at, account=account.facts)
+                except TooSlow:
+                    raise
+                except DeliveryError as problem:
+                    records += problem.records
+                    error = error or problem
     except DeliveryError as problem:
         error = problem
     except Exception:  # a bug of an adapter must not stop the next delivery
@@ -104,92 +140,191 @@ def understand(delivery: Delivery) -> Understood:
     return Understood(delivery, records, error)
 
 
-def settle(account_id: int, understood: Sequence[Understood]) -> tuple[Counter[str], set[UUID]]:
+def settle(
+    account_id: int, deliveries: Sequence[Claimed], understood: Mapping[UUID, Understood]
+) -> tuple[Counter[str], set[UUID]]:
     """Write what the deliveries of one account say, and mark them; return counts by status and conversations touched.
 
     Deliveries that another worker finished meanwhile are passed over. Call it inside a transaction.
     """
     account = lock_account(account_id)
-    ids = [item.delivery.pk for item in understood]
-    unfinished = set(Delivery.objects.filter(pk__in=ids, status=Status.PENDING).values_list("pk", flat=True))
-    mine = [item for item in understood if item.delivery.pk in unfinished]
-    return write(account, mine)
+    copies = _copies(account_id, deliveries)
+    pending = {copy.pk for same in copies for copy in same if copy.status == Status.PENDING}
+    firsts = {same[0].pk for same in copies} & pending
+    fresh = [delivery for delivery in deliveries if delivery.pk in firsts]
+    # One that was taken for a repeat before the lock has not been read: it is now, should its first be gone.
+    return _write(account, [understood.get(delivery.pk) or understand(delivery) for delivery in fresh], copies)
 
 
 def write(account: Account, understood: Sequence[Understood]) -> tuple[Counter[str], set[UUID]]:
     """As ``settle``, for deliveries in whatever status; the caller holds the account's lock."""
-    firsts = _firsts(account, [item.delivery for item in understood])
-    fresh = [item for item in understood if firsts[item.delivery.pk] == item.delivery.pk]
-    late = {repeat for repeat, first in firsts.items() if repeat != first}
-    conversations = take_in(
-        account,
-        [Arrival(item.delivery.pk, item.delivery.received_at, item.records) for item in fresh],
-        withdrawn=late,
-    )
-    now = timezone.now()
-    _mark(fresh, now)
-    counts = Counter(str(_status(item)) for item in fresh)
-    counts["repeats"] = _mark_repeats(firsts, now)
-    return counts, conversations
+    copies = _copies(account.pk, [item.delivery for item in understood])
+    firsts = {same[0].pk for same in copies}
+    return _write(account, [item for item in understood if item.delivery.pk in firsts], copies)
 
 
-def _claim() -> list[Delivery]:
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Look for no garbage in cycles: all of a batch lives until its end, and looking took a tenth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _claim() -> list[Claimed]:
     """Lease the oldest pending deliveries to this worker. The attempt is committed before the work begins."""
     now = timezone.now()
-    free = Q(lease_until=None) | Q(lease_until__lt=now)
+    lease_until = now + LEASE
+    free = Delivery.objects.filter(Q(lease_until=None) | Q(lease_until__lt=now), status=Status.PENDING)
+    oldest = free.order_by("received_at", "id").select_for_update(skip_locked=True)
     with transaction.atomic():
-        Delivery.objects.filter(free, status=Status.PENDING, attempts__gte=ATTEMPTS).update(
-            status=Status.QUARANTINED,
-            processed_at=now,
-            error_class="Crash",
-            error_message=f"Its processing ended {ATTEMPTS} times without a result: the worker was killed or hung.",
-        )
-        pending = Delivery.objects.filter(free, status=Status.PENDING).order_by("received_at", "id")
-        batch = list(pending.select_for_update(skip_locked=True)[:BATCH])
-        if any(delivery.attempts >= SUSPECT for delivery in batch):
-            suspects = [delivery for delivery in batch if delivery.attempts >= SUSPECT]
-            batch = [delivery for delivery in batch if delivery.attempts < SUSPECT] or suspects[:1]
-        Delivery.objects.filter(pk__in=[delivery.pk for delivery in batch]).update(
-            attempts=F("attempts") + 1, lease_until=now + LEASE
-        )
-    accounts = Account.objects.in_bulk({delivery.account_id for delivery in batch})
+        while rows := list(oldest.values_list("pk", "attempts", "size")[:BATCH]):
+            if spent := [pk for pk, attempts, _ in rows if attempts >= ATTEMPTS]:
+                _give_up(spent, now)
+            elif ids := _together(rows):
+                break
+        else:
+            return []
+        claimed = Delivery.objects.filter(pk__among=ids).order_by()
+        claimed.update(attempts=F("attempts") + 1, lease_until=lease_until)
+        columns = claimed.values_list(*Claimed._fields[:-2])
+        by_pk = {row[0]: row for row in columns}
+    accounts = Account.objects.in_bulk({row[1] for row in by_pk.values()})
+    return [Claimed(*by_pk[pk], accounts[by_pk[pk][1]], lease_until) for pk in ids]
+
+
+def _together(rows: Sequence[tuple[UUID, int, int]]) -> list[UUID]:
+    """Return the ids of those to be claimed at once: all at the same attempt, and not too many bytes."""
+    fewest = min(attempts for _, attempts, _ in rows)
+    alike = [(pk, size) for pk, attempts, size in rows if attempts == fewest][: GROUPS[fewest]]
+    sums = list(accumulate(size for _, size in alike))
+    return [pk for pk, _ in alike[: max(1, bisect_right(sums, BATCH_BYTES))]]
+
+
+def _give_up(spent: Sequence[UUID], now: datetime) -> None:
+    Delivery.objects.filter(pk__among=spent).update(
+        status=Status.QUARANTINED,
+        processed_at=now,
+        error_class="Crash",
+        error_message=f"Its processing ended {ATTEMPTS} times without a result: the worker was killed or hung.",
+    )
+
+
+def _by_account(batch: Sequence[Claimed]) -> list[tuple[int, list[Claimed]]]:
+    groups: dict[int, list[Claimed]] = defaultdict(list)
     for delivery in batch:
-        delivery.account = accounts[delivery.account_id]
-    return batch
-
-
-def _by_account(understood: Sequence[Understood]) -> list[tuple[int, list[Understood]]]:
-    groups: dict[int, list[Understood]] = defaultdict(list)
-    for item in understood:
-        groups[item.delivery.account_id].append(item)
+        groups[delivery.account_id].append(delivery)
     return sorted(groups.items())
 
 
-def _settle_or_isolate(account_id: int, understood: Sequence[Understood]) -> Counter[str]:
+def _understand_in_time(group: Sequence[Claimed], until: float) -> tuple[Sequence[Claimed], dict[UUID, Understood]]:
+    """Read as many as the lease allows; the others go back, for it is not they that are slow.
+
+    Returns those that are not given back, and what they say. What is known to be a repeat is not read.
+    """
+    repeats = {copy.pk for same in _copies(group[0].account_id, group) for copy in same[1:]}
+    understood = {}
+    for number, delivery in enumerate(group):
+        if time.monotonic() > until:
+            _give_back(group[number:])
+            return group[:number], understood
+        if delivery.pk not in repeats:
+            understood[delivery.pk] = understand(delivery)
+    return group, understood
+
+
+def _give_back(batch: Sequence[Claimed]) -> None:
+    """Undo the claim of those that are still pending by it: the attempt was not theirs."""
+    mine = Delivery.objects.filter(pk__among=[delivery.pk for delivery in batch], lease_until=batch[0].lease_until)
+    with transaction.atomic():
+        # Those that another worker is just marking as repeats are not waited for: it may wait for one of ours.
+        free = list(mine.filter(status=Status.PENDING).select_for_update(skip_locked=True).values_list("pk", flat=True))
+        Delivery.objects.filter(pk__among=free).update(attempts=F("attempts") - 1, lease_until=None)
+
+
+def _settle_or_isolate(
+    account_id: int, deliveries: Sequence[Claimed], understood: Mapping[UUID, Understood]
+) -> Counter[str]:
     """Settle the deliveries; halve a group that fails until the culprit is alone, and quarantine that one."""
     try:
         with transaction.atomic():
-            return settle(account_id, understood)[0]
+            return settle(account_id, deliveries, understood)[0]
     except (OperationalError, InterfaceError):
         raise
-    except Exception:  # whatever it is, the neighbours must go on
-        if len(understood) > 1:
-            middle = len(understood) // 2
-            halves = understood[:middle], understood[middle:]
-            return sum((_settle_or_isolate(account_id, half) for half in halves), Counter())
-        logger.exception("delivery %s could not be written", understood[0].delivery.pk)
+    except Exception as error:  # whatever it is, the neighbours must go on
+        if len(deliveries) > 1:
+            name = type(error).__name__
+            logger.warning("%d deliveries could not be written together, so by halves: %s", len(deliveries), name)
+            middle = len(deliveries) // 2
+            halves = deliveries[:middle], deliveries[middle:]
+            return sum((_settle_or_isolate(account_id, half, understood) for half in halves), Counter())
+        [alone] = deliveries
+        logger.exception("delivery %s could not be written", alone.pk)
         with transaction.atomic():
-            return settle(account_id, [Understood(understood[0].delivery, [], _crash())])[0]
+            return settle(account_id, deliveries, {alone.pk: Understood(alone, [], _crash())})[0]
 
 
-def _firsts(account: Account, deliveries: Sequence[Delivery]) -> dict[UUID, UUID]:
-    """Return, for each delivery and for those already there with the same bytes, the id of the first to arrive."""
-    same: dict[tuple[str, bytes], list[tuple]] = defaultdict(list)
-    rows = Delivery.objects.filter(account=account, digest__in={delivery.digest for delivery in deliveries})
-    for pk, digest, query, received_at in rows.values_list("pk", "digest", "query", "received_at"):
-        same[digest, bytes(query)].append((received_at, pk))
-    wanted = {(delivery.digest, bytes(delivery.query)) for delivery in deliveries}
-    return {pk: min(same[key])[1] for key in wanted for _, pk in same[key]}
+class _Copy(NamedTuple):
+    """A delivery as it stands, for comparison with the others of the same bytes. Sorts by arrival."""
+
+    received_at: datetime
+    pk: UUID
+    status: str
+    repeat_of: UUID | None
+    repeats: int
+
+
+def _copies(account_id: int, deliveries: Sequence[Delivery | Claimed]) -> list[list[_Copy]]:
+    """Return each of the deliveries with all others of the account that have the same bytes, the first first."""
+    digests = {delivery.digest for delivery in deliveries}
+    rows = Delivery.objects.filter(account=account_id, digest__among=digests).order_by()
+    same: dict[tuple[str, bytes], list[_Copy]] = defaultdict(list)
+    for digest, query, *copy in rows.values_list("digest", "query", *_Copy._fields):
+        same[digest, bytes(query)].append(_Copy(*copy))
+    return [sorted(same[key]) for key in {(delivery.digest, bytes(delivery.query)) for delivery in deliveries}]
+
+
+def _write(
+    account: Account, fresh: Sequence[Understood], copies: Sequence[Sequence[_Copy]]
+) -> tuple[Counter[str], set[UUID]]:
+    """Write what the fresh say, and mark them, their repeats, and whatever else has no right mark yet."""
+    moved = [
+        (copy.pk, same[0].pk)
+        for same in copies
+        for copy in same[1:]
+        if (copy.status, copy.repeat_of) != (Status.REPEAT, same[0].pk)
+    ]
+    conversations = take_in(
+        account,
+        [Arrival(item.delivery.pk, item.delivery.received_at, item.records) for item in fresh],
+        withdrawn=[pk for pk, _ in moved],
+    )
+    # How often one came again is worked out, never added to.
+    repeats = {same[0].pk: len(same) - 1 for same in copies}
+    now = timezone.now()
+    marks = [
+        (item.delivery.pk, str(_status(item)), now, None, None, repeats[item.delivery.pk], *_error(item.error))
+        for item in fresh
+    ]
+    marks += [(pk, str(Status.REPEAT), now, None, first, 0, *_error(None)) for pk, first in moved]
+    bulk.update(Delivery, _MARK, marks)
+    marked = {mark[0] for mark in marks}
+    firsts = [same[0] for same in copies if same[0].pk not in marked]
+    recounted = [(first.pk, repeats[first.pk]) for first in firsts if first.repeats != repeats[first.pk]]
+    bulk.update(Delivery, ["repeats"], recounted)
+    counts = Counter(str(_status(item)) for item in fresh)
+    counts["repeats"] = len(moved)
+    return counts, conversations
+
+
+_MARK = [
+    *("status", "processed_at", "lease_until", "repeat_of_id", "repeats"),
+    *("error_class", "error_field", "error_value", "error_message"),
+]
 
 
 def _status(item: Understood) -> Delivery.Status:
@@ -198,41 +333,10 @@ def _status(item: Understood) -> Delivery.Status:
     return Status.PROCESSED if item.records else Status.IGNORED
 
 
-def _mark(understood: Sequence[Understood], now: datetime) -> None:
-    """Write what became of the deliveries: one statement for all that are well, one for each that is not."""
-    for status in (Status.PROCESSED, Status.IGNORED):
-        well = [item.delivery.pk for item in understood if _status(item) == status]
-        Delivery.objects.filter(pk__in=well).update(status=status, processed_at=now, lease_until=None, **_NO_ERROR)
-    for delivery, _, error in understood:
-        if error:
-            Delivery.objects.filter(pk=delivery.pk).update(
-                status=Status.QUARANTINED,
-                processed_at=now,
-                lease_until=None,
-                error_class=type(error).__name__,
-                error_field=shorten(error.field),
-                error_value=error.value,
-                error_message=error.message,
-            )
-
-
-def _mark_repeats(firsts: dict[UUID, UUID], now: datetime) -> int:
-    """Mark what came again and count it on the first; return how many were not marked yet.
-
-    The count on the first is worked out, never added to.
-    """
-    marked = 0
-    repeats: dict[UUID, list[UUID]] = defaultdict(list)
-    for pk, first in firsts.items():
-        if pk != first:
-            repeats[first].append(pk)
-    for first, copies in repeats.items():
-        unmarked = Delivery.objects.filter(pk__in=copies).exclude(status=Status.REPEAT, repeat_of=first)
-        marked += unmarked.update(
-            status=Status.REPEAT, repeat_of=first, repeats=0, processed_at=now, lease_until=None, **_NO_ERROR
-        )
-        Delivery.objects.filter(pk=first).update(repeats=len(copies))
-    return marked
+def _error(error: DeliveryError | None) -> tuple[str, str, str, str]:
+    if error is None:
+        return "", "", "", ""
+    return type(error).__name__, shorten(error.field), error.value, error.message
 
 
 def _crash() -> Crash:

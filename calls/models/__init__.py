@@ -8,6 +8,7 @@ from calls.models.balance import BalanceReading
 from calls.models.conversation import Conversation, ConversationAlias, ConversationRedirect, Tag
 from calls.models.event import Event
 from calls.models.leg import Leg
+from calls.models.periodic_job import PeriodicJob
 from calls.models.stored_record import StoredRecord
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ConversationRedirect",
     "Event",
     "Leg",
+    "PeriodicJob",
     "StoredRecord",
     "Tag",
 ]

@@ -2,10 +2,12 @@
 
 import json
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
-from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +17,6 @@ from tests.webhooks.inbox import NOON, deliver
 from webhooks import processing
 from webhooks.models import Delivery
 from webhooks.providers import PROVIDERS, Provider
-from webhooks.rebuilding import rebuild
 
 Status = Delivery.Status
 EVENT = {
@@ -89,6 +90,81 @@ def test_a_copy_that_arrived_earlier_but_is_drained_later_becomes_the_first(acco
     assert Event.objects.get().received_at == NOON
 
 
+@pytest.fixture
+def read(monkeypatch) -> list:
+    """What the adapter was given to read."""
+    payloads = []
+
+    def parse(payload, **context):
+        payloads.append(payload)
+        return PARSE(payload, **context)
+
+    monkeypatch.setitem(PROVIDERS, "piopiy", Provider("PIOPIY", parse))
+    return payloads
+
+
+def test_repeats_are_not_read(account, read):
+    deliver(account, EVENT)
+    processing.drain()
+    for minutes in range(4):
+        deliver(account, EVENT, received_at=NOON + timedelta(minutes=minutes))
+        deliver(account, CDR, received_at=NOON + timedelta(minutes=minutes))
+    processing.drain()
+    assert read == [EVENT, CDR]
+    assert set(Delivery.objects.filter(status=Status.PROCESSED).values_list("repeats", flat=True)) == {3, 4}
+
+
+def test_a_copy_whose_first_is_gone_before_the_lock_is_read_after_all(account, monkeypatch):
+    first = deliver(account, CDR)
+    processing.drain()
+
+    def parse(payload, **context):
+        Delivery.objects.filter(pk=first.pk).delete()
+        return PARSE(payload, **context)
+
+    monkeypatch.setitem(PROVIDERS, "piopiy", Provider("PIOPIY", parse))
+    copy = deliver(account, CDR, received_at=NOON + timedelta(minutes=5))
+    deliver(account, EVENT, received_at=NOON + timedelta(minutes=6))
+    processing.drain()
+    assert statuses() == ["processed", "processed"]
+    assert copy.pk in StoredRecord.objects.values_list("source", flat=True)
+
+
+def test_however_many_came_again_they_are_marked_by_as_many_statements(account):
+    def came_again(names: range) -> int:
+        for name in names:
+            for minutes in range(3):
+                payload = CDR | {"cmiuuid": f"call-{name}", "conversation_uuid": f"call-{name}"}
+                deliver(account, payload, received_at=NOON + timedelta(minutes=minutes))
+        with CaptureQueriesContext(connection) as queries:
+            assert processing.drain().counts == {"processed": len(names), "repeats": 2 * len(names)}
+        return sum("webhooks_delivery" in query["sql"] for query in queries)
+
+    few = came_again(range(2))
+    assert came_again(range(100, 120)) == few
+
+
+def test_as_many_are_claimed_at_once_as_memory_should_hold(account, monkeypatch):
+    monkeypatch.setattr(processing, "BATCH_BYTES", 1000)
+    for number, length in enumerate([400, 500, 200, 3000, 10]):
+        deliver(account, b"x" * length, received_at=NOON + timedelta(seconds=number))
+    claims = [[len(delivery.body) for delivery in processing._claim()] for _ in range(4)]
+    assert claims == [[400, 500], [200], [3000], [10]]
+    assert processing._claim() == []
+
+
+def test_costs_of_all_kinds_are_written_in_one_go(account, caplog):
+    for number, price in enumerate(["0", "0.450000", None, "12"]):
+        names = {"conversation_uuid": f"call-{number}", "cmiuuid": f"call-{number}", "call_rate": price}
+        # A wallet that is not named, one that is empty, and one that is in debt.
+        names |= {"balance": [None, "0", "-3.5", "878.9"][number], "answer_time": [None, 1793000005][number % 2]}
+        deliver(account, CDR | names, received_at=NOON + timedelta(seconds=number))
+    processing.drain()
+    assert caplog.messages == []
+    costs = Conversation.objects.order_by("external_id").values_list("cost", flat=True)
+    assert list(costs) == [Decimal(0), Decimal("0.45"), None, Decimal(12)]
+
+
 def test_the_same_bytes_for_another_account_are_no_repeat(account):
     other = Account.objects.create(slug="other", provider="piopiy")
     deliver(account, CDR)
@@ -138,7 +214,7 @@ def test_an_adapter_that_raises_harms_only_that_delivery(account, monkeypatch):
     assert "a bug of the adapter" in delivery.error_message
 
 
-def test_a_record_that_no_table_takes_harms_only_that_delivery(account, monkeypatch):
+def test_a_record_that_no_table_takes_harms_only_that_delivery(account, monkeypatch, caplog):
     def oversized(payload, **context):
         records = PARSE(payload, **context)
         if payload.get("explode"):
@@ -156,6 +232,10 @@ def test_a_record_that_no_table_takes_harms_only_that_delivery(account, monkeypa
     processing.drain()
     assert statuses() == ["processed"] * 3 + ["quarantined"] + ["processed"] * 3
     assert Conversation.objects.count() == 6
+    halved = [message for message in caplog.messages if "by halves" in message]
+    assert halved == [
+        f"{count} deliveries could not be written together, so by halves: IndexError" for count in (7, 4, 2)
+    ]
 
 
 def _fields(record) -> dict:
@@ -169,6 +249,16 @@ def test_a_delivery_whose_workers_keep_dying_is_given_up(account):
     processing.drain()
     assert statuses() == ["quarantined", "processed"]
     assert Delivery.objects.get(status=Status.QUARANTINED).error_class == "Crash"
+
+
+def test_however_many_are_given_up_those_behind_them_are_drained(account, monkeypatch):
+    monkeypatch.setattr(processing, "BATCH", 2)
+    for number in range(5):
+        deliver(account, CDR | {"number": number})
+    Delivery.objects.update(attempts=processing.ATTEMPTS, lease_until=NOON)
+    deliver(account, EVENT, received_at=NOON + timedelta(seconds=1))
+    processing.drain()
+    assert statuses() == ["quarantined"] * 5 + ["processed"]
 
 
 def test_a_leased_delivery_is_left_to_its_worker_until_the_lease_ends(account, time_machine):
@@ -249,30 +339,6 @@ def test_the_drain_command_counts_what_it_did(account, capsys):
     assert json.loads(capsys.readouterr().out) == {
         "processed": 1, "ignored": 1, "quarantined": 1, "repeats": 1, "pending": 0,
     }  # fmt: skip
-
-
-def test_a_rebuild_says_what_changes_field_by_field_and_a_second_one_changes_nothing(account, capsys):
-    deliver(account, EVENT)
-    deliver(account, CDR, received_at=NOON + timedelta(seconds=20))
-    processing.drain()
-    # As an older adapter might have read it.
-    record = StoredRecord.objects.get(body__contains='"cdr"')
-    StoredRecord.objects.filter(pk=record.pk).update(body=record.body.replace('"talk_seconds":13', '"talk_seconds":9'))
-    Conversation.objects.update(talk_seconds=9)
-    wrong = call_log(account)
-    call_command("rebuild", "--dry-run")
-    assert "talk_seconds: 9 → 13" in capsys.readouterr().out
-    assert call_log(account) == wrong, "a dry run leaves everything as it was"
-    call_command("rebuild", "--account", account.slug)
-    assert Conversation.objects.get().talk_seconds == 13
-    assert [step.changes for step in rebuild(account)] == [[]]
-
-
-def test_rebuild_names_the_accounts_there_are(account):
-    with pytest.raises(CommandError, match="delhi-support"):
-        call_command("rebuild", "--account", "delhi")
-    with pytest.raises(CommandError, match="2026-11-21"):
-        call_command("rebuild", "--since", "yesterday")
 
 
 # --- Orders and workers ---------------------------------------------------------------------------------------------
