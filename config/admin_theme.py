@@ -36,6 +36,8 @@ def _item(title: str, icon: str, model: str) -> dict[str, object]:
 
 
 _CONVERSATIONS = reverse_lazy("admin:calls_conversation_changelist")
+_DELIVERIES = reverse_lazy("admin:webhooks_delivery_changelist")
+_INBOX = reverse_lazy("admin:webhooks_inbox")
 
 UNFOLD = {
     "SITE_TITLE": "Ringledger",
@@ -82,7 +84,16 @@ UNFOLD = {
                     | {"link": lambda request: f"{_CONVERSATIONS}?state__exact=live", "active": _is_live},
                 ],
             },
-            {"title": "Inbox", "items": [_item("Deliveries", "inbox", "webhooks.delivery")]},
+            {
+                "title": "Inbox",
+                "items": [
+                    _item("At a glance", "monitoring", "webhooks.delivery")
+                    | {"link": _INBOX, "active": lambda request: request.path == _INBOX},
+                    _item("Deliveries", "inbox", "webhooks.delivery")
+                    | {"active": lambda request: request.path.startswith(str(_DELIVERIES)) and request.path != _INBOX},
+                    _item("Rebuilds", "published_with_changes", "webhooks.rebuild"),
+                ],
+            },
             {
                 "title": "Money",
                 "items": [

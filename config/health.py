@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -17,6 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from calls import ledger
 from calls.choices import State
+from calls.counting import CAP, count_up_to_cap
 from calls.models import Account, Alert, Conversation
 from config.celery import app
 from webhooks import inbox, spool
@@ -60,20 +62,9 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 class _Figures:
-    """Collects the figures of the moment."""
+    """Collects the figures of the moment; while the database is away, those that do without it."""
 
     def collect(self) -> Iterator[Metric]:
-        waiting = Delivery.objects.filter(status=Delivery.Status.PENDING).count()
-        yield GaugeMetricFamily("ringledger_deliveries_pending", "Deliveries not yet processed.", waiting)
-        yield GaugeMetricFamily(
-            "ringledger_deliveries_oldest_pending_seconds",
-            "Age of the oldest delivery not yet processed; 0 when there is none.",
-            _oldest_pending_seconds() or 0,
-        )
-        quarantined = Delivery.objects.filter(status=Delivery.Status.QUARANTINED).count()
-        yield GaugeMetricFamily(
-            "ringledger_deliveries_quarantined", "Deliveries that could not be understood.", quarantined
-        )
         yield GaugeMetricFamily(
             "ringledger_spool_files",
             "Files of deliveries that came while the database was away and are not in the inbox yet.",
@@ -87,21 +78,60 @@ class _Figures:
         for kind, count in inbox.counters.items():
             answers.add_metric([kind], count)
         yield answers
-        live = Conversation.objects.filter(state=State.LIVE).count()
-        yield GaugeMetricFamily("ringledger_conversations_live", "Calls going on now.", live)
+        check = _checkers["database"].submit(_ask_figures)
+        is_up = _is_well("database", check, time.monotonic() + LONGEST_CHECK_SECONDS)
+        yield GaugeMetricFamily("ringledger_database_up", "Whether the database gave its figures in time.", is_up)
+        if is_up:
+            yield from check.result()
 
-        alerts = GaugeMetricFamily("ringledger_alerts_open", "Open alerts.", labels=["account", "kind"])
-        opened = Alert.objects.filter(cleared_at=None).order_by().values_list("account__slug", "kind")
-        for slug, kind, count in opened.annotate(Count("pk")):
-            alerts.add_metric([slug, kind], count)
-        yield alerts
 
-        balances = GaugeMetricFamily("ringledger_balance", "Latest balance.", labels=["account", "unit"])
-        for account in Account.objects.all():
-            reading = ledger.current(account)
-            if reading is not None:
-                balances.add_metric([account.slug, account.unit], float(reading.balance))
-        yield balances
+def _ask_figures() -> list[Metric]:
+    try:
+        return list(_database_figures())
+    finally:
+        connection.close()  # this thread's own
+
+
+def _database_figures() -> Iterator[Metric]:
+    most = f"any number above {CAP} is told as {CAP + 1}"  # counting them all would take ever longer
+    pending = Delivery.objects.filter(status=Delivery.Status.PENDING)
+    yield GaugeMetricFamily(
+        "ringledger_deliveries_pending", f"Deliveries not yet processed; {most}.", count_up_to_cap(pending)
+    )
+    yield GaugeMetricFamily(
+        "ringledger_deliveries_oldest_pending_seconds",
+        "Age of the oldest delivery not yet processed; 0 when there is none.",
+        _oldest_pending_seconds() or 0,
+    )
+    quarantined = Delivery.objects.filter(status=Delivery.Status.QUARANTINED)
+    yield GaugeMetricFamily(
+        "ringledger_deliveries_quarantined",
+        f"Deliveries that could not be understood; {most}.",
+        count_up_to_cap(quarantined),
+    )
+    recent = GaugeMetricFamily(
+        "ringledger_deliveries_recent", "Deliveries received in the last five minutes, by status.", labels=["status"]
+    )
+    received = Delivery.objects.filter(received_at__gte=timezone.now() - timedelta(minutes=5)).order_by()
+    counts = dict(received.values_list("status").annotate(Count("pk")))
+    for status in Delivery.Status.values:
+        recent.add_metric([status], counts.get(status, 0))
+    yield recent
+    live = Conversation.objects.filter(state=State.LIVE)
+    yield GaugeMetricFamily("ringledger_conversations_live", f"Calls going on now; {most}.", count_up_to_cap(live))
+
+    alerts = GaugeMetricFamily("ringledger_alerts_open", "Open alerts.", labels=["account", "kind"])
+    opened = Alert.objects.filter(cleared_at=None).order_by().values_list("account__slug", "kind")
+    for slug, kind, count in opened.annotate(Count("pk")):
+        alerts.add_metric([slug, kind], count)
+    yield alerts
+
+    balances = GaugeMetricFamily("ringledger_balance", "Latest balance.", labels=["account", "unit"])
+    for account in Account.objects.all():
+        reading = ledger.current(account)
+        if reading is not None:
+            balances.add_metric([account.slug, account.unit], float(reading.balance))
+    yield balances
 
 
 def _oldest_pending_seconds() -> float | None:

@@ -39,5 +39,6 @@ SPECTACULAR_SETTINGS: dict[str, object] = {
         "Reason": "calls.choices.Reason",
         "AlertKind": "calls.choices.AlertKind",
         "DeliveryStatus": "webhooks.models.Delivery.Status",
+        "Encoding": ["text", "base64"],
     },
 }

@@ -17,6 +17,8 @@ from calls.choices import Scope
 from calls.models import StoredRecord
 from webhooks.models import Delivery
 
+ENCODING = {"type": "string", "enum": ["text", "base64"]}
+
 
 class DeliveryFilters(AccountFilters):
     """Which deliveries; repeats are left out unless they are asked for."""
@@ -65,6 +67,7 @@ class DeliverySerializer(serializers.Serializer):
     error = serializers.SerializerMethodField()
     conversations = serializers.SerializerMethodField()
     query = serializers.SerializerMethodField()
+    query_encoding = serializers.SerializerMethodField()
     body = serializers.SerializerMethodField()
     body_encoding = serializers.SerializerMethodField()
 
@@ -79,15 +82,18 @@ class DeliverySerializer(serializers.Serializer):
         return [str(conversation) for conversation in found]
 
     def get_query(self, delivery: Delivery) -> str:
-        return bytes(delivery.query).decode("utf-8", "backslashreplace")
+        return _encoded(delivery.query)[0]
+
+    @extend_schema_field(ENCODING)
+    def get_query_encoding(self, delivery: Delivery) -> str:
+        return _encoded(delivery.query)[1]
 
     def get_body(self, delivery: Delivery) -> str:
-        body = bytes(delivery.body)
-        return body.decode() if _is_text(body) else base64.b64encode(body).decode()
+        return _encoded(delivery.body)[0]
 
-    @extend_schema_field({"type": "string", "enum": ["text", "base64"]})
+    @extend_schema_field(ENCODING)
     def get_body_encoding(self, delivery: Delivery) -> str:
-        return "text" if _is_text(bytes(delivery.body)) else "base64"
+        return _encoded(delivery.body)[1]
 
 
 class DeliveryViewSet(ListModelMixin, RetrieveModelMixin, ReadViewSet):
@@ -119,9 +125,10 @@ def conversations_of(deliveries: list[Delivery]) -> dict[UUID, list[UUID]]:
     return found
 
 
-def _is_text(body: bytes) -> bool:
+def _encoded(raw: bytes) -> tuple[str, str]:
+    """Return the bytes as text, and how: ``text``, or ``base64`` where they are no UTF-8."""
+    raw = bytes(raw)
     try:
-        body.decode()
+        return raw.decode(), "text"
     except UnicodeDecodeError:
-        return False
-    return True
+        return base64.b64encode(raw).decode(), "base64"

@@ -65,10 +65,14 @@ import django
 django.setup()
 from django.conf import settings
 settings.ALLOWED_HOSTS = ["testserver"]
+settings.METRICS = True
 from django.test import Client
 start = time.monotonic()
 response = Client().get("/readyz")
 print(response.status_code, response.content.decode(), time.monotonic() - start < 4, flush=True)
+start = time.monotonic()
+told = Client().get("/metrics").content.decode()
+print("database_up 0.0" in told and "ringledger_spool_files 0.0" in told, time.monotonic() - start < 4, flush=True)
 os._exit(0)  # the frozen check is not waited for
 """
 
@@ -89,10 +93,12 @@ def test_it_is_not_ready_while_the_database_is_frozen_and_says_so_in_time() -> N
             server.resume()
     assert told.stdout.split("\n") == [
         '503 {"status": "unavailable", "failing": ["database"], "oldest_pending_seconds": null} True',
+        "True True",
         "",
     ]
 
 
+@pytest.mark.django_db(transaction=True)
 def test_metrics_are_there_only_when_switched_on(client: Client, settings) -> None:
     assert client.get("/metrics").status_code == 404
     settings.METRICS = True
@@ -109,6 +115,9 @@ def test_metrics_are_there_only_when_switched_on(client: Client, settings) -> No
         "ringledger_deliveries_pending 1.0",
         "ringledger_deliveries_quarantined 1.0",
         "ringledger_conversations_live 1.0",
+        "ringledger_database_up 1.0",
+        'ringledger_deliveries_recent{status="pending"} 1.0',
+        'ringledger_deliveries_recent{status="repeat"} 0.0',
         'ringledger_alerts_open{account="delhi-support",kind="low_balance"} 1.0',
         'ringledger_balance{account="delhi-support",unit="INR"} 878.9',
         "ringledger_spool_files 0.0",

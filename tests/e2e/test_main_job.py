@@ -116,3 +116,37 @@ def test_staff_mends_the_account_and_processes_a_quarantined_delivery_again(runn
     assert until(is_mended)
     staff.goto(f"{running.url}/admin/calls/conversation/?q=00077")
     expect(staff.get_by_role("row").filter(has_text="00077")).to_contain_text(re.compile("missed", re.IGNORECASE))
+
+
+def test_staff_changes_a_setting_and_has_an_accounts_calls_derived_again(running: Running, staff: Page):
+    running.manage(
+        "add_account", "pune-desk", "--provider", "piopiy", "--app-id", "1111111", "--token", "the-token-of-pune-desk",
+    )  # fmt: skip
+    payload = {
+        "type": "cdr", "direction": "inbound", "leg": "a", "status": "missed", "appid": 2222222,
+        "from": 919000000078, "to": 918000000000, "conversation_uuid": "e2e-2", "cmiuuid": "e2e-2",
+        "time": 1632318510000, "start_time": 1632318510, "end_time": 1632318528,
+    }  # fmt: skip
+    url = f"{running.url}/webhooks/piopiy/the-token-of-pune-desk/"
+    assert httpx.post(url, json=payload).status_code == 200
+    running.manage("drain")
+
+    staff.goto(f"{running.url}/admin/calls/account/")
+    staff.get_by_role("link", name="pune-desk").click()
+    staff.locator("input[name=app_id]").fill("2222222")
+    staff.get_by_role("button", name="Save and continue editing").click()
+    staff.get_by_role("link", name="Derive its calls again").click()
+    staff.get_by_role("button", name="Start dry run").click()
+    staff.evaluate("window.isTheSamePage = true")
+    shown = staff.locator("#rl-rebuild")
+    expect(shown.get_by_role("button", name="Apply")).to_be_visible(timeout=30_000)
+    assert staff.evaluate("window.isTheSamePage"), "the page kept itself up to date without a reload"
+    expect(shown).to_contain_text("Calls that would change1")
+    expect(shown).to_contain_text("New call")
+    expect(shown).to_contain_text(re.compile(r"Quarantined\s*→\s*Processed"))
+
+    staff.on("dialog", lambda dialog: dialog.accept())
+    shown.get_by_role("button", name="Apply").click()
+    expect(shown.get_by_role("button", name="Undo")).to_be_visible(timeout=30_000)
+    shown.get_by_role("link", name="+91 90000 00078").click()
+    expect(staff.locator("body")).to_contain_text(re.compile("missed", re.IGNORECASE))

@@ -2,8 +2,11 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
+import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -39,11 +42,11 @@ ID = "0199a5c0-0000-7000-8000-000000000001"
 def run(account: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Import lines (objects as JSON, bytes as they are) and return the counts; what was said is in ``run.said``."""
 
-    def run(*lines: object, name: str = "deliveries.ndjson") -> dict[str, int]:
+    def run(*lines: object, name: str = "deliveries.ndjson", options: Sequence[str] = ()) -> dict[str, int]:
         file = tmp_path / name
         raw = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
         file.write_bytes(b"\n".join(raw) + b"\n")
-        call_command("import_deliveries", str(file), "--account", account.slug)
+        call_command("import_deliveries", str(file), "--account", account.slug, *options)
         printed = capsys.readouterr()
         run.said = printed.err
         return json.loads(printed.out)
@@ -51,8 +54,8 @@ def run(account: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     return run
 
 
-def counts(read: int = 0, added: int = 0, already: int = 0, bad: int = 0) -> dict[str, int]:
-    return {"read": read, "added": added, "already": already, "bad": bad}
+def counts(read: int = 0, added: int = 0, already: int = 0, other: int = 0, bad: int = 0) -> dict[str, int]:
+    return {"read": read, "added": added, "already": already, "other": other, "bad": bad}
 
 
 def test_it_puts_a_delivery_in_the_inbox_as_it_was(run, account: Account):
@@ -165,6 +168,45 @@ def test_it_takes_an_id_of_another_account_for_a_bad_line(run):
     assert run(LINE | {"id": str(delivery.pk)}) == counts(read=1, bad=1)
     assert "line 1: id: a delivery of another account has this id" in run.said
     assert Delivery.objects.get().account == other
+
+
+def test_lines_of_another_account_are_left_out_unless_they_are_asked_for(run, account: Account):
+    lines = [LINE | {"account": slug, "body": f'{{"of": "{slug}"}}'} for slug in (account.slug, "pune", "pune", "goa")]
+    assert run(*lines, LINE) == counts(read=5, added=2, other=3)
+    assert "Lines of other accounts were left out: “pune” (2), “goa” (1)." in run.said
+    assert run(*lines, options=("--from", "pune")) == counts(read=4, added=2, other=2)
+    told = [json.loads(bytes(body)).get("of") for body in Delivery.objects.values_list("body", flat=True)]
+    assert told.count("pune") == 2
+
+
+def test_it_reads_the_standard_input(account: Account, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    content = json.dumps(LINE).encode() + b"\nbad\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    call_command("import_deliveries", "-", "--account", account.slug)
+    assert json.loads(capsys.readouterr().out) == counts(read=2, added=1, bad=1)
+    assert (tmp_path / "stdin.bad.ndjson").read_bytes() == b"bad\n"
+
+
+@pytest.mark.parametrize("tail", [b"", b"\n" + json.dumps(LINE).encode()])
+def test_of_a_line_without_end_only_the_beginning_is_read(
+    account: Account, monkeypatch: pytest.MonkeyPatch, tail: bytes
+):
+    monkeypatch.setattr(importing, "LONGEST_LINE", 1000)
+    lines = list(importing.read_lines(io.BytesIO(b"x" * 5000 + tail)))
+    assert [len(line) for line in lines] == [1001, len(tail) - 1][: 1 + bool(tail)]
+    found = list(importing.import_deliveries(account, lines))
+    assert [line.reason for batch in found for line in batch.rejected] == [
+        "longer than 1000 bytes; only its beginning is kept apart"
+    ]
+    assert sum(batch.added for batch in found) == bool(tail)
+
+
+def test_a_batch_ends_when_it_has_many_bytes(account: Account, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(importing, "BATCH_BYTES", 2000)
+    lines = [json.dumps(LINE | {"body": "x" * 700, "query": str(n)}).encode() for n in range(9)]
+    sizes = [batch.added for batch in importing.import_deliveries(account, lines)]
+    assert sizes == [3, 3, 3, 0]
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_trouble(run):

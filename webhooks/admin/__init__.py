@@ -1,5 +1,5 @@
 """The admin of the inbox, and of accounts with the URLs by which their deliveries come in."""
 
-from webhooks.admin import account, delivery
+from webhooks.admin import account, delivery, rebuild
 
-__all__ = ["account", "delivery"]
+__all__ = ["account", "delivery", "rebuild"]

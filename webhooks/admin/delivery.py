@@ -1,13 +1,17 @@
 """The inbox: what came in, what was not understood and why, and the button that has it read again."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
+from django.core.handlers.asgi import ASGIRequest
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html
@@ -18,23 +22,16 @@ from unfold.decorators import display
 from calls.admin.base import ReadOnlyAdmin, TimeRangeFilter
 from calls.models import Conversation, StoredRecord
 from calls.templatetags import words
-from webhooks import bell, processing
-from webhooks.admin.labels import label_of, status_word
+from webhooks import bell, figures, processing
+from webhooks.admin import inbox
+from webhooks.admin.labels import ADVICE, label_of, status_word
+from webhooks.exporting import export
 from webhooks.models import Delivery
 from webhooks.providers import PROVIDERS
 
+logger = logging.getLogger(__name__)
+
 Status = Delivery.Status
-ADVICE = {
-    "UndecodableBody": "The body is neither JSON nor a form. See it below; ask the provider when it looks cut off.",
-    "UnrecognizedPayload": "No notification that the adapter knows. If it should be one, the adapter needs an update.",
-    "UnknownWord": "A status word that is new to us. The adapter's table needs it; afterwards, process it again.",
-    "BadField": "The field holds a value that makes no sense. When it does make sense, the adapter needs an update.",
-    "WrongAccount": "It speaks of another account of the provider. Compare the account's app id, or give the provider "
-    "the other account's webhook URL; then process it again.",
-    "Crash": "A fault of ours; the traceback is below. After it is mended, process it again.",
-    "TooLarge": "The body was over the limit, so only its beginning was kept. It cannot be processed.",
-}
-"""What staff can do about a quarantined delivery, by the class of its error."""
 BATCH = 1000
 """Ids per statement when many deliveries are put back."""
 
@@ -47,9 +44,11 @@ class StatusFilter(DropdownFilter):
     all_option = ["", "All but repeats"]
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
-        return Status.choices
+        return [*Status.choices, ("all", "All and repeats")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        if self.value() == "all":
+            return queryset
         return queryset.filter(status=self.value()) if self.value() else queryset.exclude(status=Status.REPEAT)
 
 
@@ -76,7 +75,29 @@ class ErrorFilter(DropdownFilter):
         return [(name, name) for name in ADVICE]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.filter(error_class=self.value()) if self.value() else queryset
+        if not self.value():
+            return queryset
+        # Only what is in quarantine has an error, and has an index; what waits to be read again is left out.
+        return queryset.filter(error_class=self.value(), status=Status.QUARANTINED)
+
+
+class AwayFilter(admin.SimpleListFilter):
+    """The reports by which the inbox page tells of an outage; only its links ask for them."""
+
+    title = "away"
+    parameter_name = "away"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return [(self.used_parameters[self.parameter_name], "")] if self.value() else []
+
+    def has_output(self) -> bool:
+        return True  # or else the value would not be taken
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        if not self.value():
+            return queryset
+        found = [outage for outage in figures.outages_of_day()[0] if outage.first_missed.isoformat() == self.value()]
+        return queryset.filter(pk__in=[pk for outage in found for pk in outage.deliveries])
 
 
 @admin.register(Delivery)
@@ -90,11 +111,13 @@ class DeliveryAdmin(ReadOnlyAdmin):
         ("account", RelatedDropdownFilter),
         ProviderFilter,
         ErrorFilter,
+        AwayFilter,
     ]
     list_select_related = ["account"]
     list_fullwidth = True
     sortable_by = ()
     actions = ["process_again"]
+    list_before_template = "webhooks/delivery_list.html"
     change_form_outer_before_template = "webhooks/delivery.html"
 
     @display(description="received")
@@ -129,7 +152,27 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.process_one_again))
-        return [path("<uuid:pk>/process-again/", view, name="webhooks_delivery_process_again"), *super().get_urls()]
+        return [
+            path("<uuid:pk>/process-again/", view, name="webhooks_delivery_process_again"),
+            path("overview/", self.admin_site.admin_view(inbox.overview), name="webhooks_inbox"),
+            path("export/", self.admin_site.admin_view(self.export), name="webhooks_delivery_export"),
+            *super().get_urls(),
+        ]
+
+    def export(self, request: HttpRequest) -> HttpResponseBase:
+        """Stream the deliveries of the filtered list as NDJSON, oldest first."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            chosen = self.get_changelist_instance(request).get_queryset(request)
+        except IncorrectLookupParameters:
+            return redirect("admin:webhooks_delivery_changelist")
+        logger.info("%s exports deliveries: %s", request.user, request.GET.urlencode() or "all but repeats")
+        lines = (b"".join(batch) for batch in export(chosen))
+        # Under ASGI Django would read a plain iterator to its end before it sent anything.
+        streamed = _asynchronously(lines) if isinstance(request, ASGIRequest) else lines
+        headers = {"Content-Disposition": 'attachment; filename="deliveries.ndjson"', "Cache-Control": "no-store"}
+        return StreamingHttpResponse(streamed, content_type="application/x-ndjson", headers=headers)
 
     def get_fieldsets(self, request: HttpRequest, obj: Delivery | None = None) -> list:
         return []  # the page's own template shows everything
@@ -172,3 +215,8 @@ class DeliveryAdmin(ReadOnlyAdmin):
             and delivery.error_class != "TooLarge",
         }
         return super().render_change_form(request, context, **kwargs)
+
+
+async def _asynchronously(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while piece := await sync_to_async(next)(pieces, b""):
+        yield piece

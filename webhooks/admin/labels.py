@@ -6,6 +6,19 @@ from calls.models import Account
 from webhooks.models import Delivery
 from webhooks.providers import PROVIDERS
 
+ADVICE = {
+    "UndecodableBody": "The body is neither JSON nor a form. Look at it; ask the provider when it looks cut off.",
+    "UnrecognizedPayload": "No notification that the adapter knows. If it should be one, the adapter needs an update.",
+    "UnknownWord": "A status word that is new to us. The adapter's table needs it; afterwards, process it again.",
+    "BadField": "The field holds a value that makes no sense. When it does make sense, the adapter needs an update.",
+    "WrongAccount": "It speaks of another account of the provider. Compare the account's app id, or give the provider "
+    "the other account's webhook URL; then process it again.",
+    "Crash": "A fault of ours; the traceback is below. After it is mended, process it again.",
+    "TooSlow": "Reading it took too long, which is the adapter's fault. After that is mended, process it again.",
+    "TooLarge": "The body was over the limit, so only its beginning was kept. It cannot be processed.",
+}
+"""What staff can do about a quarantined delivery, by the class of its error."""
+
 
 def label_of(account: Account) -> str:
     """Return the name of the account's provider; its slug when the adapter is gone."""
