@@ -4,7 +4,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run demo test bench check nightly
+.PHONY: run demo test reliability bench check nightly
 
 run: .venv/installed
 	@$(PY) -m config.serve
@@ -13,15 +13,20 @@ demo: .venv/installed
 	@$(PY) -m config.serve --demo
 
 test: .venv/installed-dev
-	$(PY) -m pytest -q -n 2
+	$(PY) -m pytest -q -n 2 --ignore=tests/reliability
 	$(PY) -m pytest -q -n 2 --database=postgresql tests/calls tests/webhooks tests/api
+	$(PY) -m pytest -q tests/reliability
+
+# What `make test` does for seconds, for minutes: every process killed 20 times, databases away for 30 seconds.
+reliability: .venv/installed-dev
+	RELIABILITY=long $(PY) -m pytest -v tests/reliability
 
 # The property tests with many more cases.
 nightly: .venv/installed-dev
 	HYPOTHESIS_PROFILE=nightly $(PY) -m pytest -q -n 2 tests/calls tests/webhooks
 	HYPOTHESIS_PROFILE=nightly $(PY) -m pytest -q -n 2 --database=postgresql tests/calls tests/webhooks
 
-bench: .venv/installed-dev
+bench: .venv/installed-bench
 	@$(PY) -m bench
 
 # What has to be clean before the tests: format, lint, types, layers, migrations, deployment settings, API schema.
@@ -47,4 +52,9 @@ check: .venv/installed-dev
 .venv/installed-dev: .venv/installed requirements-dev.txt
 	@echo "Installing what the tests need into .venv (once; one or two minutes) ..."
 	@$(PY) -m pip install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.venv/installed-bench: .venv/installed-dev requirements-bench.txt
+	@echo "Installing what the benchmarks compare with into .venv (once) ..."
+	@$(PY) -m pip install --quiet --require-hashes -r requirements-bench.txt
 	@touch $@

@@ -66,29 +66,38 @@ class Server:
 
     def pause(self) -> None:
         """Freeze it: connections stand and nothing is answered."""
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on after ``pause``."""
-        os.killpg(self._process.pid, signal.SIGCONT)
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, signal_number: int) -> None:
+        # PostgreSQL gives each of its processes a group of its own.
+        for pid in (self._process.pid, *descendants(self._process.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal_number)
 
 
 @contextlib.contextmanager
-def postgresql_server(**settings: str) -> Iterator[Server]:
+def postgresql_server(directory: Path | None = None, **settings: str) -> Iterator[Server]:
     """Run a private PostgreSQL; ``settings`` go to it as ``-c name=value``. The role is a superuser without a password.
 
-    Commits are not flushed to disk unless ``fsync="on"`` is given: no test outlives a power cut.
+    Commits are not flushed to disk unless ``fsync="on"`` is given: no test outlives a power cut. What it holds is kept
+    in ``directory`` for the next time, where one is given.
     """
-    with tempfile.TemporaryDirectory(prefix="ringledger-pg-") as home:
+    kept = contextlib.nullcontext(str(directory))
+    with kept if directory else tempfile.TemporaryDirectory(prefix="ringledger-pg-") as home:
         bin_directory, user = _postgresql_binaries(Path(home)), None
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             user = "postgres" if _user_exists("postgres") else "nobody"
             shutil.chown(home, user)
         port, cluster = _free_port(), f"{home}/cluster"
-        subprocess.run(
-            [bin_directory / "initdb", "-D", cluster, "-U", "ringledger", "-A", "trust", "-E", "UTF8", "--no-sync"],
-            check=True, stdout=subprocess.DEVNULL, user=user, cwd=home,
-        )  # fmt: skip
+        if not Path(cluster).exists():
+            subprocess.run(
+                [bin_directory / "initdb", "-D", cluster, "-U", "ringledger", "-A", "trust", "-E", "UTF8", "--no-sync"],
+                check=True, stdout=subprocess.DEVNULL, user=user, cwd=home,
+            )  # fmt: skip
         url = f"postgres://ringledger@127.0.0.1:{port}/postgres"
         options = {"fsync": "off", "max_connections": "100", "port": str(port)} | settings
         options |= {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
@@ -121,6 +130,15 @@ def redis_server(*arguments: str) -> Iterator[Server]:
             yield server
         finally:
             server.stop()
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the process ids of the children of a process, and of theirs."""
+    try:
+        children = [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [found for child in children for found in (child, *descendants(child))]
 
 
 def _postgresql_binaries(home: Path) -> Path:

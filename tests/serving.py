@@ -101,13 +101,13 @@ def processes_of(data_directory: Path) -> dict[int, str]:
     return found
 
 
-def until(condition: Callable[[], bool], seconds: float = 15) -> bool:
+def until(condition: Callable[[], object], seconds: float = 15, *, pause: float = 0.1) -> bool:
     """Return whether ``condition`` came true within ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.1)
+        time.sleep(pause)
     return True
 
 

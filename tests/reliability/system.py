@@ -1,0 +1,274 @@
+"""The whole program as real processes, which die and come back: web servers, workers, schedulers and their databases.
+
+Web processes share one port, which is held open here, so that callers of a dead one find the others or wait. Each
+process is started again as soon as it dies, as a supervisor does it. All logs are printed when the system stops; pytest
+shows them for a test that failed.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+
+from config.serve import die_with_parent
+from tests.reliability.client import Post, Sender
+from tests.servers import Server, descendants
+from tests.serving import ROOT, environment, until
+from webhooks.simulator.plan import DEMO_ACCOUNTS, plan
+
+SECRET = "only-for-tests-" * 5
+TOKENS = {account.slug: f"token-of-{account.slug}" for account in DEMO_ACCOUNTS}
+"""One account for each provider, by slug."""
+PATHS = {account.slug: f"/webhooks/{account.provider}/{TOKENS[account.slug]}/" for account in DEMO_ACCOUNTS}
+WEB = ["uvicorn", "config.asgi:application", "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+WEB += ["--no-proxy-headers", "--lifespan", "off", "--timeout-graceful-shutdown", "20"]
+WORKER = ["celery", "-A", "config", "worker", "--concurrency", "2", "--without-gossip", "--without-mingle"]
+WORKER += ["--loglevel", "info"]
+BEAT = ["celery", "-A", "config", "beat", "--pidfile", "", "--loglevel", "info"]
+
+
+class Process:
+    """A process that is started again whenever it dies, unless it was stopped by ``stop``.
+
+    ``ready_text`` is what it logs when it has begun to work.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        ready_text: str,
+        *,
+        environment: dict[str, str],
+        logs: Path,
+        inherited: tuple[int, ...] = (),
+    ) -> None:
+        self.name = name
+        self._command, self._ready_text = command, ready_text
+        self._environment, self._logs, self._inherited = environment, logs, inherited
+        self._lock = threading.Lock()
+        self._starts = 0
+        self._is_wanted = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def children(self) -> list[int]:
+        """Process ids of the children: the pool of a worker."""
+        return descendants(self.pid)
+
+    @property
+    def log(self) -> str:
+        """What it has logged since it was last started."""
+        return self._log_file.read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start it and return at once."""
+        with self._lock:
+            self._start()
+
+    def start_again_if_dead(self) -> None:
+        """Do what a supervisor does, which also ends what a dead process has left behind."""
+        with self._lock:
+            if self._is_wanted and self._process.poll() is not None:
+                self._kill_group()
+                self._start()
+
+    def wait_until_ready(self) -> None:
+        """Return when the process that runs now has begun to work."""
+        assert until(lambda: self._ready_text in self.log, 60), self.log
+
+    def kill(self) -> None:
+        """Kill it with its children, and let the supervisor start it again."""
+        for pid in (self.pid, *self.children):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def replace(self, signal_number: int = signal.SIGTERM) -> None:
+        """Ask it to end, as a deployment does, and return when its successor works."""
+        starts = self._starts
+        self._process.send_signal(signal_number)
+        assert until(lambda: self._starts > starts, 60), self.log
+        self.wait_until_ready()
+
+    def stop(self) -> None:
+        """End it at once and for good, or until ``start``."""
+        with self._lock:
+            self._is_wanted = False
+            self._kill_group()
+
+    def _start(self) -> None:
+        self._starts += 1
+        self._is_wanted = True
+        self._log_file = self._logs / f"{self.name}-{self._starts:02}.log"
+        with self._log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *self._command],
+                cwd=ROOT, env=self._environment, stdout=log, stderr=log, pass_fds=self._inherited,
+                start_new_session=True, preexec_fn=functools.partial(die_with_parent, os.getpid()),
+            )  # fmt: skip
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+class Installation:
+    """A database and a data directory, with the accounts of ``PATHS``, and what can be said of both."""
+
+    def __init__(self, directory: Path, database_url: str, **settings: str) -> None:
+        self.directory, self.database_url = directory, database_url
+        self.environment = environment(directory, 8000) | {"DATABASE_URL": database_url, "SECRET_KEY": SECRET}
+        self.environment |= {"DJANGO_SETTINGS_MODULE": "config.settings"} | settings
+
+    def prepare(self) -> None:
+        """Make the tables and the accounts."""
+        accounts = {account.slug: (account.provider, TOKENS[account.slug]) for account in DEMO_ACCOUNTS}
+        self.run("-m", "tests.reliability.state", "prepare", given=json.dumps(accounts))
+
+    def run(self, *arguments: str, given: str = "") -> str:
+        """Run Python in the installation's environment and return what it prints."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=ROOT, env=self.environment, check=False, capture_output=True, text=True, timeout=300, input=given,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def rows(self, statement: str) -> list[tuple]:
+        """Return what a query gives."""
+        if self.database_url.startswith("sqlite"):
+            with contextlib.closing(sqlite3.connect(self.database_url.removeprefix("sqlite:///"))) as database:
+                return database.execute(statement).fetchall()
+        with psycopg.connect(self.database_url, autocommit=True) as database:
+            return database.execute(statement).fetchall()
+
+    def state(self) -> dict:
+        """Return what ``tests.reliability.state tell`` prints: ``deliveries``, ``outcomes``, ``calls``."""
+        return json.loads(self.run("-m", "tests.reliability.state", "tell"))
+
+    def derived_from(self, deliveries: list[dict]) -> dict:
+        """Return the state that comes of ``deliveries`` when this still empty installation drains them undisturbed."""
+        return json.loads(self.run("-m", "tests.reliability.state", "derive", given=json.dumps(deliveries)))
+
+    @property
+    def spooled(self) -> list[Path]:
+        """The files that wait in the spool."""
+        return [path for path in (self.directory / "spool").glob("*") if path.suffix in (".spool", ".draining")]
+
+    @property
+    def pending(self) -> int:
+        """How many deliveries of the inbox are not processed yet."""
+        return self.rows("SELECT count(*) FROM webhooks_delivery WHERE status = 'pending'")[0][0]
+
+    def wait_until_drained(self, seconds: float = 60) -> None:
+        """Return when the spool is empty and nothing is pending."""
+        drained = until(lambda: not self.spooled and not self.pending, seconds)
+        assert drained, f"after {seconds} s: {self.pending} pending, spool {[path.name for path in self.spooled]}"
+
+    def assert_keeps(self, sender: Sender) -> None:
+        """Make sure that the inbox holds what was acknowledged, as it was sent and once, and nothing that was not sent.
+
+        What was sent without an acknowledgement may be there, as often as it was sent.
+        """
+        kept = {str(row["id"]): row["digest"] for row in self.state()["deliveries"]}
+        promised = {delivery: post.digest for delivery, post in sender.acknowledged.items()}
+        assert len(promised) == sum(sent.status == 200 for sent in sender.sent), "one id was given to two requests"
+        lost = {delivery: digest for delivery, digest in promised.items() if kept.get(delivery) != digest}
+        assert not lost, f"{len(lost)} of {len(promised)} acknowledged deliveries are lost, such as {list(lost)[:3]}"
+        unclear = [post.digest for post in sender.unacknowledged]
+        for delivery, digest in kept.items():
+            if delivery not in promised:
+                assert digest in unclear, f"{delivery} is there and was never sent, or is there twice"
+                unclear.remove(digest)
+
+
+class System(Installation):
+    """A running installation: ``webs``, ``workers`` and ``beats`` are its processes, ``port`` is where it answers."""
+
+    def __init__(
+        self,
+        directory: Path,
+        postgresql: Server,
+        redis: Server,
+        database_url: str,
+        *,
+        webs: int = 2,
+        workers: int = 1,
+        beats: int = 1,
+        **settings: str,
+    ) -> None:
+        """The database is there and prepared. Further ``settings`` go to the environment of every process."""
+        super().__init__(directory, database_url, REDIS_URL=redis.url, **settings)
+        self.postgresql, self.redis = postgresql, redis
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        self.port = self._listener.getsockname()[1]
+        self._logs = directory / "logs"
+        self._logs.mkdir()
+        shared = self._listener.fileno()
+        self.webs = [
+            self._process(f"web{number}", [*WEB, "--fd", str(shared)], "Uvicorn running", (shared,))
+            for number in range(webs)
+        ]
+        self.workers = [
+            self._process(f"worker{number}", [*WORKER, "-n", f"{number}@%h"], " ready.") for number in range(workers)
+        ]
+        self.beats = [
+            self._process(f"beat{number}", [*BEAT, "--schedule", str(directory / f"beat{number}")], "beat: Starting")
+            for number in range(beats)
+        ]
+        self._is_over = threading.Event()
+        self._supervisor = threading.Thread(target=self._supervise)
+
+    @property
+    def processes(self) -> list[Process]:
+        return [*self.webs, *self.workers, *self.beats]
+
+    def __enter__(self) -> "System":
+        for process in self.processes:
+            process.start()
+        self._supervisor.start()
+        for process in self.processes:
+            process.wait_until_ready()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._is_over.set()
+        self._supervisor.join()
+        for process in self.processes:
+            process.stop()
+        self._listener.close()
+        for log in sorted(self._logs.iterdir()):
+            print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}")  # noqa: T201
+
+    def send(self, posts: Iterable[Post], rate: float) -> Sender:
+        """Return a sender to this system, not yet begun."""
+        return Sender(self.port, posts, rate)
+
+    def _process(self, name: str, command: list[str], ready_text: str, inherited: tuple[int, ...] = ()) -> Process:
+        return Process(name, command, ready_text, environment=self.environment, logs=self._logs, inherited=inherited)
+
+    def _supervise(self) -> None:
+        while not self._is_over.wait(0.05):
+            for process in self.processes:
+                process.start_again_if_dead()
+
+
+def simulated(calls: int = 0, *, seed: int = 1) -> Iterator[Post]:
+    """Yield what the providers send because of so many calls (0: without end), about seven requests to each."""
+    for request in plan(DEMO_ACCOUNTS, seed, calls, datetime(2026, 11, 2, 4, tzinfo=UTC)):
+        yield Post(PATHS[request.account], request.body, request.query, request.method, request.content_type)
