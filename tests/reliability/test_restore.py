@@ -2,8 +2,10 @@
 
 import signal
 import subprocess
-from itertools import chain, count
+from collections.abc import Iterator
+from itertools import count, takewhile
 from pathlib import Path
+from threading import Event
 
 from tests.reliability.stage import IS_LONG, PATIENCE, Sender, Stage, call
 from tests.servers import Server, postgresql_server, redis_server
@@ -20,10 +22,13 @@ def test_a_restored_backup_is_consistent_and_filled_by_what_is_sent_again(tmp_pa
             stage.start_web()
             stage.start_worker()
             stage.start_beat()
-            with Sender(stage, chain.from_iterable(map(call, count())), rate=RATE) as sender:
+            enough = Event()
+            with Sender(stage, whole_calls(enough), rate=RATE) as sender:
                 sender.wait_for_more(MORE)
                 backup = back_up(database)
                 sender.wait_for_more(MORE)
+                enough.set()
+                sender.finish()
             assert until(stage.is_drained, PATIENCE)
             before = stage.derived("delhi")
             sender.assert_all_kept_once()
@@ -44,6 +49,12 @@ def test_a_restored_backup_is_consistent_and_filled_by_what_is_sent_again(tmp_pa
             assert stage.derived("delhi") == before
         finally:
             stage.stop()
+
+
+def whole_calls(enough: Event) -> Iterator[bytes]:
+    """Return call after call, and end between two: the moments of one without its report are those of its arrivals."""
+    for number in takewhile(lambda _: not enough.is_set(), count()):
+        yield from call(number)
 
 
 def cluster_of(database: Server) -> Path:
