@@ -137,8 +137,15 @@ def seconds(body: bytes) -> float:
 def test_time_grows_no_faster_than_the_body(name):
     for size in (1 << 12, 1 << 14, 1 << 16, (1 << 20) - 200):  # the short ones first: what squares is caught early
         half, whole = ENDLESS[name](size // 2), ENDLESS[name](size)
-        # Below a millisecond the clock's step and what every delivery costs say more than the length.
-        assert any(seconds(whole) < 3 * max(seconds(half), 0.001) for _ in range(5)), size
+        # The quickest of some rounds: what else the machine does only ever adds. Below a millisecond the clock's step
+        # and what every delivery costs say more than the length.
+        quickest_half = quickest_whole = float("inf")
+        for _ in range(20):
+            quickest_half = min(quickest_half, max(seconds(half), 0.001))
+            quickest_whole = min(quickest_whole, seconds(whole))
+            if quickest_whole < 3 * quickest_half:
+                break
+        assert quickest_whole < 3 * quickest_half, size
 
 
 @given(
