@@ -7,6 +7,8 @@ Prints a table and writes ``artefacts/bench.json``.
 import argparse
 import dataclasses
 import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -29,11 +31,19 @@ def main() -> None:
         parser.error(f"no such figure: {', '.join(sorted(unknown))}")
     console = Console()
     figures: dict[str, Figure] = {}
+    failed = []
     with tempfile.TemporaryDirectory() as folder, postgresql_server(fsync="on") as server:
         bench = Bench(server.url, Path(folder))
         for name in names:
-            with console.status(f"Measuring {name} ..."):
-                figures[name] = FIGURES[name](bench)
+            try:
+                with console.status(f"Measuring {name} ..."):
+                    figures[name] = FIGURES[name](bench)
+            except (subprocess.CalledProcessError, OSError, AssertionError):
+                console.print_exception()  # the others took minutes: one that cannot be measured costs none of them
+                failed.append(name)
+            else:
+                console.print(f"{name}: {figures[name].ratio:.2f}")
+                save(figures)
     table = Table("figure", "ours", "reference", "", "ratio", "goal")
     for figure in figures.values():
         goal = f"{'≤' if figure.is_most else '≥'} {figure.goal:g}{'' if figure.is_reached else ' ✗'}"
@@ -41,6 +51,12 @@ def main() -> None:
             figure.title, _short(figure.ours), _short(figure.reference), figure.unit, f"{figure.ratio:.2f}", goal
         )
     console.print(table)
+    if failed:
+        sys.exit(f"could not be measured: {', '.join(failed)}")
+
+
+def save(figures: dict[str, Figure]) -> None:
+    """Write what is measured so far to ``artefacts/bench.json``."""
     artefacts = ROOT / "artefacts"
     artefacts.mkdir(exist_ok=True)
     saved = {name: dataclasses.asdict(figure) for name, figure in figures.items()}

@@ -42,7 +42,7 @@ def clone(legs: int) -> None:
         if isinstance(kind, models.UUIDField):  # what is older sorts before
             return f"(lpad(to_hex({copies} - n), 8, '0') || substr({column}::text, 9))::uuid"
         if field.primary_key or (field.remote_field and field.related_model is Leg):
-            return f"{column} + n * 10000000"
+            return f"{column} + n * 10000000::bigint"
         if isinstance(field, models.DateTimeField):
             return f"{column} - n * interval '1 hour'"
         if field.name == "digest":
