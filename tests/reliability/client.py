@@ -13,7 +13,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from tests.serving import until
+
 PATIENCE_SECONDS = 20
+"""How long a request waits for its answer."""
 NO_ANSWER = 0
 
 
@@ -78,10 +81,15 @@ class Sender:
         """Begin no further request."""
         self._is_stopped.set()
 
+    def wait_for_more(self, count: int) -> None:
+        """Return when so many more requests have ended."""
+        wanted = len(self.sent) + count
+        assert until(lambda: len(self.sent) >= wanted, 120), summary(self.sent)
+
     @property
-    def is_done(self) -> bool:
-        """Whether the last answer is in."""
-        return not self._thread.is_alive()
+    def answers(self) -> Counter[int]:
+        """How many requests ended with which status."""
+        return Counter(sent.status for sent in self.sent)
 
     @property
     def acknowledged(self) -> dict[str, Post]:

@@ -4,8 +4,9 @@ The tests run the whole program and take both processors, so they do not run bes
 short by default; ``RELIABILITY=long`` makes the same tests long.
 """
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,6 @@ import psycopg
 import pytest
 
 from tests.reliability.client import Sender, summary
-from tests.reliability.stage import IS_LONG
 from tests.reliability.system import Installation, System
 from tests.servers import Server, postgresql_server, redis_server
 
@@ -25,16 +25,17 @@ class Lengths(NamedTuple):
 
     kills: int
     outage_seconds: float
-    rate: float
+    rate: int
+    is_long: bool = False
 
 
 SHORT = Lengths(kills=3, outage_seconds=3, rate=300)
-LONG = Lengths(kills=20, outage_seconds=30, rate=300)
+LONG = Lengths(kills=20, outage_seconds=30, rate=300, is_long=True)
 
 
 @pytest.fixture(scope="session")
 def lengths() -> Lengths:
-    return LONG if IS_LONG else SHORT
+    return LONG if os.environ.get("RELIABILITY") == "long" else SHORT
 
 
 @pytest.fixture(scope="session")
@@ -57,21 +58,27 @@ def template(postgresql: Server, tmp_path_factory: pytest.TempPathFactory) -> st
     return "template_ringledger"
 
 
+@pytest.fixture(scope="session")
+def launch(postgresql: Server, redis: Server, template: str) -> Callable[..., AbstractContextManager[System]]:
+    """Return a context in which the program runs on a new database; further arguments as for ``System``."""
+
+    @contextmanager
+    def launch(directory: Path, **arguments: object) -> Iterator[System]:
+        _create_database(postgresql, "ringledger", template)
+        with System(directory, postgresql, redis, _url(postgresql, "ringledger"), **arguments) as system:
+            yield system
+        for server in (postgresql, redis):  # whatever the test did to them
+            server.stop()
+            server.start()
+
+    return launch
+
+
 @pytest.fixture
-def start(postgresql: Server, redis: Server, template: str, tmp_path: Path) -> Iterator[Callable[..., System]]:
-    """Return a way to start the program on a database of this test's own; arguments as for ``System``."""
+def start(launch: Callable[..., AbstractContextManager[System]], tmp_path: Path) -> Iterator[Callable[..., System]]:
+    """Return a way to start the program for this test alone; arguments as for ``System``."""
     with ExitStack() as running:
-
-        def start(**arguments: object) -> System:
-            _create_database(postgresql, "ringledger", template)
-            url = _url(postgresql, "ringledger")
-            return running.enter_context(System(tmp_path, postgresql, redis, url, **arguments))
-
-        yield start
-    postgresql.stop()  # it may be stopped, or without its template's copy, whatever the test did
-    postgresql.start()
-    redis.stop()
-    redis.start()
+        yield lambda **arguments: running.enter_context(launch(tmp_path, **arguments))
 
 
 @pytest.fixture

@@ -1,13 +1,15 @@
-"""``python -m tests.reliability.state prepare | tell | derive``: what an installation holds, and what it should hold.
+"""``python -m tests.reliability.state prepare | tell | derive | compare SLUG``: what an installation holds.
 
 Run as a program of its own against the database of DATABASE_URL. ``prepare`` makes the tables and the accounts that it
 reads from its input: provider and token by slug. ``tell`` prints the inbox and the call log; ``derive``
 puts the deliveries that it reads from its input, as ``tell`` prints them, in an empty inbox with their ids and times,
-drains it undisturbed, and prints the same. These two print one JSON object.
+drains it undisturbed, and prints the same. These two print one JSON object. ``compare`` prints an account's calls
+without the moments of our own clock, to be compared with those of another time or account.
 """
 
 import base64
 import json
+import pprint
 import sys
 from datetime import datetime
 
@@ -58,8 +60,25 @@ def derive() -> None:
     tell()
 
 
+def compare(slug: str) -> None:
+    """Print what the account's call log holds, when and in which order it arrived left aside."""
+    from calls.models import Account
+    from tests.calls.tables import call_log
+
+    told = _without_arrivals(call_log(Account.objects.get(slug=slug)))
+    print(pprint.pformat(told, width=200))  # noqa: T201
+
+
+def _without_arrivals(value: object) -> object:
+    if isinstance(value, dict):
+        arrived = value.get("received_at")  # which also stands in for a moment that the provider does not tell
+        kept = [key for key in value if key != "last_heard_at" and (arrived is None or value[key] != arrived)]
+        return [(key, _without_arrivals(value[key])) for key in sorted(kept)]
+    return sorted(map(_without_arrivals, value), key=repr) if isinstance(value, list) else value
+
+
 if __name__ == "__main__":
     import django
 
     django.setup()
-    {"prepare": prepare, "tell": tell, "derive": derive}[sys.argv[1]]()
+    {"prepare": prepare, "tell": tell, "derive": derive, "compare": compare}[sys.argv[1]](*sys.argv[2:])

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 
 import psycopg
@@ -31,6 +32,7 @@ SECRET = "only-for-tests-" * 5
 TOKENS = {account.slug: f"token-of-{account.slug}" for account in DEMO_ACCOUNTS}
 """One account for each provider, by slug."""
 PATHS = {account.slug: f"/webhooks/{account.provider}/{TOKENS[account.slug]}/" for account in DEMO_ACCOUNTS}
+PIOPIY_ACCOUNT = next(account.slug for account in DEMO_ACCOUNTS if account.provider == "piopiy")
 WEB = ["uvicorn", "config.asgi:application", "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
 WEB += ["--no-proxy-headers", "--lifespan", "off", "--timeout-graceful-shutdown", "20"]
 WORKER = ["celery", "-A", "config", "worker", "--concurrency", "2", "--without-gossip", "--without-mingle"]
@@ -161,6 +163,10 @@ class Installation:
         """Return what ``tests.reliability.state tell`` prints: ``deliveries``, ``outcomes``, ``calls``."""
         return json.loads(self.run("-m", "tests.reliability.state", "tell"))
 
+    def told_by_providers(self, slug: str) -> str:
+        """Return the account's call log without the moments that are those of our own clock."""
+        return self.run("-m", "tests.reliability.state", "compare", slug)
+
     def derived_from(self, deliveries: list[dict]) -> dict:
         """Return the state that comes of ``deliveries`` when this still empty installation drains them undisturbed."""
         return json.loads(self.run("-m", "tests.reliability.state", "derive", given=json.dumps(deliveries)))
@@ -180,17 +186,19 @@ class Installation:
         drained = until(lambda: not self.spooled and not self.pending, seconds)
         assert drained, f"after {seconds} s: {self.pending} pending, spool {[path.name for path in self.spooled]}"
 
-    def assert_keeps(self, sender: Sender) -> None:
+    def assert_keeps(self, *senders: Sender) -> None:
         """Make sure that the inbox holds what was acknowledged, as it was sent and once, and nothing that was not sent.
 
-        What was sent without an acknowledgement may be there, as often as it was sent.
+        ``senders`` are all that have sent. What was sent without an acknowledgement may be there, as often as it was
+        sent.
         """
         kept = {str(row["id"]): row["digest"] for row in self.state()["deliveries"]}
-        promised = {delivery: post.digest for delivery, post in sender.acknowledged.items()}
-        assert len(promised) == sum(sent.status == 200 for sent in sender.sent), "one id was given to two requests"
+        promised = {delivery: post.digest for sender in senders for delivery, post in sender.acknowledged.items()}
+        acknowledged = sum(sender.answers[200] for sender in senders)
+        assert len(promised) == acknowledged, "one id was given to two requests"
         lost = {delivery: digest for delivery, digest in promised.items() if kept.get(delivery) != digest}
         assert not lost, f"{len(lost)} of {len(promised)} acknowledged deliveries are lost, such as {list(lost)[:3]}"
-        unclear = [post.digest for post in sender.unacknowledged]
+        unclear = [post.digest for sender in senders for post in sender.unacknowledged]
         for delivery, digest in kept.items():
             if delivery not in promised:
                 assert digest in unclear, f"{delivery} is there and was never sent, or is there twice"
@@ -212,7 +220,7 @@ class System(Installation):
         beats: int = 1,
         **settings: str,
     ) -> None:
-        """The database is there and prepared. Further ``settings`` go to the environment of every process."""
+        """The database is there. Further ``settings`` go to the environment of every process."""
         super().__init__(directory, database_url, REDIS_URL=redis.url, **settings)
         self.postgresql, self.redis = postgresql, redis
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
@@ -239,21 +247,34 @@ class System(Installation):
         return [*self.webs, *self.workers, *self.beats]
 
     def __enter__(self) -> "System":
-        for process in self.processes:
-            process.start()
+        self.start()
         self._supervisor.start()
-        for process in self.processes:
-            process.wait_until_ready()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._is_over.set()
         self._supervisor.join()
-        for process in self.processes:
-            process.stop()
+        self.stop()
         self._listener.close()
         for log in sorted(self._logs.iterdir()):
             print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}")  # noqa: T201
+
+    @property
+    def process_ids(self) -> list[list[int]]:
+        """The ids of each process and of its children."""
+        return [[process.pid, *sorted(process.children)] for process in self.processes]
+
+    def stop(self) -> None:
+        """End every process at once, until ``start``."""
+        for process in self.processes:
+            process.stop()
+
+    def start(self) -> None:
+        """Start every process and return when all have begun to work."""
+        for process in self.processes:
+            process.start()
+        for process in self.processes:
+            process.wait_until_ready()
 
     def send(self, posts: Iterable[Post], rate: float) -> Sender:
         """Return a sender to this system, not yet begun."""
@@ -272,3 +293,26 @@ def simulated(calls: int = 0, *, seed: int = 1) -> Iterator[Post]:
     """Yield what the providers send because of so many calls (0: without end), about seven requests to each."""
     for request in plan(DEMO_ACCOUNTS, seed, calls, datetime(2026, 11, 2, 4, tzinfo=UTC)):
         yield Post(PATHS[request.account], request.body, request.query, request.method, request.content_type)
+
+
+def endless_calls() -> Iterator[Post]:
+    """Yield the deliveries of PIOPIY call after PIOPIY call, each in order, without end."""
+    return chain.from_iterable(map(call, count()))
+
+
+def call(number: int, path: str = PATHS[PIOPIY_ACCOUNT]) -> list[Post]:
+    """Return the deliveries of one inbound PIOPIY call: started, answered, hung up, and the final report."""
+    start, key = 1_793_620_000 + 60 * number, f"call-{number}"
+    common = {
+        "appid": 2222222, "conversation_uuid": key, "cmiuuid": key, "leg": "a", "direction": "inbound",
+        "from": 919000000000 + number % 40, "to": 918000000000,
+    }  # fmt: skip
+    events = [
+        common | {"status": word, "time": (start + later) * 1000}
+        for word, later in (("started", 0), ("in_answered", 5), ("in_hangup", 30))
+    ]
+    report = common | {
+        "status": "answered", "time": (start + 30) * 1000, "start_time": start, "answer_time": start + 5,
+        "end_time": start + 30, "duration": 25, "call_rate": "0.450000", "balance": f"{10_000 - number * 0.45:.6f}",
+    }  # fmt: skip
+    return [Post(path, json.dumps(payload).encode()) for payload in (*events, report)]

@@ -2,12 +2,10 @@
 
 from collections import Counter
 
-import pytest
+import psycopg
 
-from tests.reliability.stage import IS_LONG, PATIENCE, stage_on
 from tests.serving import until
 
-SLOTS = 24 if IS_LONG else 3
 # Every claim leaves a line, by the database's own hand.
 WATCH = """
 CREATE TABLE claim (name text, slot bigint);
@@ -17,30 +15,20 @@ CREATE TRIGGER tell AFTER INSERT OR UPDATE ON calls_periodicjob FOR EACH ROW EXE
 """
 
 
-@pytest.fixture
-def stage(postgres, tmp_path):
-    with stage_on(postgres, tmp_path) as stage:
-        yield stage
-
-
-def test_two_schedulers_run_each_job_once_per_slot(stage):
-    stage.query(WATCH)
-    for name in ("one", "two"):
-        stage.start_worker(f"worker-{name}")
-        stage.start_beat(f"beat-{name}")
+def test_two_schedulers_run_each_job_once_per_slot(start, lengths):
+    system = start(webs=0, workers=2, beats=2)
+    with psycopg.connect(system.database_url, autocommit=True) as database:
+        database.execute(WATCH)
 
     def sweeps() -> int:
-        return stage.query("SELECT count(*) FROM claim WHERE name = 'webhooks.tasks.drain'")[0][0]
+        return system.rows("SELECT count(*) FROM claim WHERE name = 'webhooks.tasks.drain'")[0][0]
 
-    def have_both_sent() -> bool:
-        return all("Sending due task sweep the inbox" in stage.log(f"beat-{name}") for name in ("one", "two"))
-
-    assert until(have_both_sent, PATIENCE)
-    assert until(lambda: sweeps() >= SLOTS, PATIENCE), stage.log("worker-one")
-    stage.stop("beat-one")
+    assert until(lambda: all("Sending due task sweep the inbox" in beat.log for beat in system.beats), 120)
+    assert until(lambda: sweeps() >= (24 if lengths.is_long else 3), 180), system.workers[0].log
+    system.beats[0].stop()
     seen = sweeps()
-    assert until(lambda: sweeps() >= seen + 2, PATIENCE), stage.log("beat-two")
-    claims = Counter(stage.query("SELECT name, slot FROM claim"))
+    assert until(lambda: sweeps() >= seen + 2, 120), system.beats[1].log
+    claims = Counter(system.rows("SELECT name, slot FROM claim"))
     assert set(claims.values()) == {1}
-    turns = sum(stage.log(f"worker-{name}").count("in_turn[") for name in ("one", "two"))
+    turns = sum(worker.log.count("in_turn[") for worker in system.workers)
     assert turns > claims.total()  # there were more requests than slots

@@ -7,12 +7,13 @@ import resource
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from itertools import chain, count, repeat
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from tests.reliability.stage import PATIENCE, Sender, Stage, call
+from tests.reliability.client import Post, Sender
+from tests.reliability.system import PATHS, PIOPIY_ACCOUNT, System, call, endless_calls
 from tests.servers import Server, postgresql_server, redis_server
 from tests.serving import until
 
@@ -31,19 +32,24 @@ def small_disk(directory: Path, kilobytes: int) -> Iterator[bool]:
             subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
-def endless_calls() -> Iterator[bytes]:
-    return chain.from_iterable(map(call, count()))
+@contextlib.contextmanager
+def running(directory: Path, database: Server) -> Iterator[System]:
+    """Run the program with a single web process on a database server of its own."""
+    with redis_server() as broker:
+        system = System(directory, database, broker, database.url, webs=1)
+        system.prepare()
+        with system:
+            yield system
 
 
-def assert_all_is_well_again(stage: Stage, sender: Sender) -> None:
-    assert until(stage.is_drained, PATIENCE), (stage.log("web"), stage.log("worker"))
-    sender.assert_all_kept_once()
-    assert not list((stage.directory / "spool").glob("*.bad"))
-    with Sender(stage, call(10**6)) as after:
-        after.finish()
+def assert_all_is_well_again(system: System, sender: Sender) -> None:
+    system.wait_until_drained()
+    assert not list((system.directory / "spool").glob("*.bad"))
+    with system.send(call(10**6), RATE) as after:
+        pass
     assert set(after.answers) == {200}
-    assert until(stage.is_drained, PATIENCE)
-    after.assert_all_kept_once()
+    system.wait_until_drained()
+    system.assert_keeps(sender, after)
 
 
 def test_with_no_room_in_the_spool_the_answer_is_503_and_no_200_is_lost(tmp_path):
@@ -51,28 +57,25 @@ def test_with_no_room_in_the_spool_the_answer_is_503_and_no_200_is_lost(tmp_path
     spool.mkdir(mode=0o700)
     with contextlib.ExitStack() as stack:
         is_mounted = stack.enter_context(small_disk(spool, 128))
-        database, broker = stack.enter_context(postgresql_server()), stack.enter_context(redis_server())
-        stage = Stage(tmp_path, database.url, broker.url)
-        stack.callback(stage.stop)
-        stage.start_web()
-        stage.start_worker()
-        stage.start_beat()
-        web = stage.processes["web"].pid
-        with Sender(stage, endless_calls(), rate=RATE) as sender:
+        database = stack.enter_context(postgresql_server())
+        system = stack.enter_context(running(tmp_path, database))
+        web = system.webs[0].pid
+        with system.send(endless_calls(), RATE) as sender:
             sender.wait_for_more(20)
             if not is_mounted:  # no file of the server's may grow beyond this: the same short writes, then errors
                 resource.prlimit(web, resource.RLIMIT_FSIZE, (128 * 1024, resource.RLIM_INFINITY))
             database.stop()
-            assert until(lambda: sender.answers[503] > 50, PATIENCE), sender.answers
+            assert until(lambda: sender.answers[503] > 50, 120), sender.answers
             if not is_mounted:
                 resource.prlimit(web, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             database.start()
-            assert until(lambda: stage.is_spool_empty(), PATIENCE), stage.log("web")
+            assert until(lambda: not system.spooled, 120), system.webs[0].log
             sender.wait_for_more(20)
+            sender.stop()
         assert set(sender.answers) == {200, 503}
-        assert sender.retry_after == {"5"}
+        assert {sent.retry_after for sent in sender.sent if sent.status == 503} == {"5"}
         assert len(sender.acknowledged) > 100
-        assert_all_is_well_again(stage, sender)
+        assert_all_is_well_again(system, sender)
 
 
 def test_with_no_room_for_the_database_all_goes_to_the_spool(tmp_path, monkeypatch):
@@ -86,19 +89,16 @@ def test_with_no_room_for_the_database_all_goes_to_the_spool(tmp_path, monkeypat
         with monkeypatch.context() as patch:
             patch.setattr(tempfile, "tempdir", str(disk))
             database = stack.enter_context(postgresql_server(max_wal_size="32MB", min_wal_size="32MB"))
-        broker = stack.enter_context(redis_server())
-        stage = Stage(tmp_path, database.url, broker.url)
-        stack.callback(stage.stop)
-        stage.start_web()
-        stage.start_worker()
-        stage.start_beat()
-        with Sender(stage, endless_calls() if is_mounted else map(os.urandom, repeat(100_000)), rate=RATE) as sender:
+        system = stack.enter_context(running(tmp_path, database))
+        # Where no disk can be mounted: large bodies that do not shrink, which get to the limit soon.
+        large = (Post(PATHS[PIOPIY_ACCOUNT], os.urandom(100_000)) for _ in count())
+        with system.send(endless_calls() if is_mounted else large, RATE) as sender:
             sender.wait_for_more(20)
             if is_mounted:
                 fill(disk / "ballast")
-            else:  # no file of the database may grow beyond one of its log; bodies that do not shrink get there soon
+            else:  # no file of the database may grow beyond one of its log
                 limit_files(database, str(16 * 1024 * 1024))
-            assert until(lambda: not stage.is_spool_empty(), PATIENCE), sender.answers
+            assert until(lambda: system.spooled, 120), sender.answers
             sender.wait_for_more(RATE)
             if is_mounted:
                 (disk / "ballast").unlink()
@@ -107,8 +107,9 @@ def test_with_no_room_for_the_database_all_goes_to_the_spool(tmp_path, monkeypat
             if database._process.poll() is not None:
                 database.start()  # a database that ends because it has no room for its log is started by somebody
             sender.wait_for_more(20)
+            sender.stop()
         assert set(sender.answers) == {200}
-        assert_all_is_well_again(stage, sender)
+        assert_all_is_well_again(system, sender)
 
 
 def limit_files(database: Server, size: str) -> None:

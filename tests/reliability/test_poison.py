@@ -2,63 +2,58 @@
 
 import json
 
-import pytest
+import psycopg
 
-from tests.reliability.stage import IS_LONG, PATIENCE, Sender, Stage, call, stage_on
+from tests.reliability.client import Post
+from tests.reliability.system import System, call
 from tests.serving import until
 from webhooks import processing
 
-CALLS = 250 if IS_LONG else 100
-"""Of four deliveries each."""
+POISONS = ("raise", "sleep", "kill", "hang up")
 
 
-@pytest.fixture
-def stage(postgres, tmp_path):
-    with stage_on(postgres, tmp_path) as stage:
-        yield stage
+def poisoned(number: int, poison: str) -> Post:
+    event = call(number)[0]
+    return event._replace(body=json.dumps(json.loads(event.body) | {"poison": poison}).encode())
 
 
-def poisoned(number: int, poison: str) -> bytes:
-    return json.dumps(json.loads(call(number)[0]) | {"poison": poison}).encode()
-
-
-def send(stage: Stage, *poisons: str) -> None:
-    """Send many good deliveries with the poisoned ones among them."""
-    stage.start_web()
-    bodies = [body for number in range(CALLS) for body in call(number)]
-    for place, poison in enumerate(poisons, 1):
-        bodies.insert(place * len(bodies) // (len(poisons) + 1), poisoned(CALLS + place, poison))
-    with Sender(stage, bodies) as sender:
-        sender.finish()
-    sender.assert_all_kept_once()
-    assert len(sender.acknowledged) == 4 * CALLS + len(poisons)
-
-
-def outcomes(stage: Stage) -> dict[str, tuple]:
+def outcomes(system: System) -> dict[str, tuple]:
     """Return what became of the poisoned deliveries, by poison."""
-    rows = stage.query("SELECT body, status, error_class, attempts, error_message FROM webhooks_delivery")
+    rows = system.rows("SELECT body, status, error_class, attempts, error_message FROM webhooks_delivery")
     read = [(json.loads(bytes(body)).get("poison"), *outcome) for body, *outcome in rows]
     return {poison: tuple(outcome) for poison, *outcome in read if poison}
 
 
-def good(stage: Stage) -> int:
-    statement = "SELECT count(*) FROM webhooks_delivery WHERE status = 'processed' AND error_class = ''"
-    return stage.query(statement)[0][0]
+def test_poisonous_deliveries_are_quarantined_and_their_neighbours_processed(start, lengths):
+    system = start(webs=1, DJANGO_SETTINGS_MODULE="tests.reliability.poison_settings")
+    (worker,) = system.workers
+    worker.stop()
+    calls = 250 if lengths.is_long else 100
+    posts = [post for number in range(calls) for post in call(number)]
+    for place, poison in enumerate(POISONS, 1):
+        posts.insert(place * len(posts) // (len(POISONS) + 1), poisoned(calls + place, poison))
+    with system.send(posts, lengths.rate) as sender:
+        pass
+    assert set(sender.answers) == {200}
+    worker.start()
+    worker.wait_until_ready()
+    pid = worker.pid
 
+    def good() -> int:
+        statement = "SELECT count(*) FROM webhooks_delivery WHERE status = 'processed' AND error_class = ''"
+        return system.rows(statement)[0][0]
 
-def test_poisonous_deliveries_are_quarantined_and_their_neighbours_processed(stage):
-    send(stage, "raise", "sleep", "kill", "hang up")
-    stage.start_worker(DJANGO_SETTINGS_MODULE="tests.reliability.poison_settings")
-    stage.start_beat()
-    assert until(lambda: good(stage) == 4 * CALLS, PATIENCE), (good(stage), outcomes(stage), stage.log("worker"))
+    assert until(lambda: good() == 4 * calls, 60), (good(), outcomes(system), worker.log)
 
     def is_over() -> bool:
-        if not IS_LONG:  # the lease of the last one is not waited for: it has killed its process at once
-            stage.query("UPDATE webhooks_delivery SET lease_until = now() WHERE status = 'pending'")
-        return stage.is_drained()
+        if not lengths.is_long:  # the lease of the last one is not waited for: it has killed its process at once
+            with psycopg.connect(system.database_url) as database:
+                database.execute("UPDATE webhooks_delivery SET lease_until = now() WHERE status = 'pending'")
+        return not system.pending
 
-    assert until(is_over, PATIENCE), (outcomes(stage), stage.log("worker"))
-    found = outcomes(stage)
+    assert until(is_over, 180), (outcomes(system), worker.log)
+    system.assert_keeps(sender)
+    found = outcomes(system)
     assert {poison: outcome[:2] for poison, outcome in found.items()} == {
         "raise": ("quarantined", "Crash"),
         "sleep": ("quarantined", "TooSlow"),
@@ -70,5 +65,5 @@ def test_poisonous_deliveries_are_quarantined_and_their_neighbours_processed(sta
     for poison in ("kill", "hang up"):
         assert found[poison][3].startswith(f"Its processing ended {processing.ATTEMPTS} times without a result")
     assert all(outcome[2] <= processing.ATTEMPTS for outcome in found.values())
-    assert stage.processes["worker"].poll() is None
-    assert stage.query("SELECT count(*) FROM calls_conversation") == [(CALLS,)]
+    assert worker.pid == pid
+    assert system.rows("SELECT count(*) FROM calls_conversation") == [(calls,)]

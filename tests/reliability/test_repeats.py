@@ -3,42 +3,28 @@
 import json
 import random
 
-import pytest
+from tests.reliability.system import PIOPIY_ACCOUNT, call
 
-from tests.reliability.stage import IS_LONG, PATIENCE, Sender, call, stage_on
-from tests.serving import until
-
-CALLS = 300 if IS_LONG else 40
 COPIES = 4
-WORKERS = 4
+TOKEN = "token-of-the-same-again"
 
 
-@pytest.fixture
-def stage(postgres, tmp_path):
-    with stage_on(postgres, tmp_path) as stage:
-        yield stage
+def test_four_copies_of_each_report_in_any_order_give_the_rows_of_one_in_order(start, lengths):
+    system = start(workers=4)
+    system.run("manage.py", "add_account", "again", "--provider", "piopiy", "--token", TOKEN)
+    numbers = range(300 if lengths.is_long else 40)
+    in_order = [post for number in numbers for post in call(number)]
+    again = [post for number in numbers for post in call(number, f"/webhooks/piopiy/{TOKEN}/")]
+    reports = [post for post in again if "duration" in json.loads(post.body)]
+    again += (COPIES - 1) * reports
+    random.Random(5).shuffle(again)
 
-
-def test_four_copies_of_each_report_in_any_order_give_the_rows_of_one_in_order(stage):
-    in_order = [body for number in range(CALLS) for body in call(number)]
-    reports = [body for body in in_order if "duration" in json.loads(body)]
-    assert len(reports) == CALLS
-    shuffled = in_order + (COPIES - 1) * reports
-    random.Random(5).shuffle(shuffled)
-    again = stage.add_account("again")
-
-    stage.start_web()
-    for number in range(WORKERS):
-        stage.start_worker(f"worker-{number}")
-    stage.start_beat()
-    with Sender(stage, in_order, threads=1) as once, Sender(stage, shuffled, path=again) as repeated:
-        once.finish()
-        repeated.finish()
-    assert until(stage.is_drained, PATIENCE), stage.log("worker-0")
-    for sender in (once, repeated):
-        assert set(sender.answers) == {200}
-        sender.assert_all_kept_once()
-    counted = stage.query("SELECT count(*), sum(repeats) FROM webhooks_delivery WHERE status = 'processed'")
-    assert counted == [(2 * len(in_order), (COPIES - 1) * len(reports))]
-    assert len(stage.derived("again").splitlines()) > CALLS
-    assert stage.derived("again") == stage.derived("delhi")
+    with system.send(in_order, lengths.rate) as once, system.send(again, lengths.rate) as repeated:
+        pass
+    assert set(once.answers) == set(repeated.answers) == {200}
+    system.wait_until_drained()
+    system.assert_keeps(once, repeated)
+    processed = system.rows("SELECT count(*), sum(repeats) FROM webhooks_delivery WHERE status = 'processed'")
+    assert processed == [(2 * len(in_order), (COPIES - 1) * len(reports))]
+    assert len(system.told_by_providers("again").splitlines()) > len(numbers)
+    assert system.told_by_providers("again") == system.told_by_providers(PIOPIY_ACCOUNT)

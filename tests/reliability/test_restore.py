@@ -7,51 +7,42 @@ from itertools import count, takewhile
 from pathlib import Path
 from threading import Event
 
-from tests.reliability.stage import IS_LONG, PATIENCE, Sender, Stage, call
+from tests.reliability.client import Post
+from tests.reliability.system import PIOPIY_ACCOUNT, System, call
 from tests.servers import Server, postgresql_server, redis_server
-from tests.serving import until
-
-RATE = 300 if IS_LONG else 150
-MORE = RATE * (20 if IS_LONG else 2)
 
 
-def test_a_restored_backup_is_consistent_and_filled_by_what_is_sent_again(tmp_path):
+def test_a_restored_backup_is_consistent_and_filled_by_what_is_sent_again(tmp_path, lengths):
+    more = lengths.rate * (20 if lengths.is_long else 2)
     with postgresql_server() as database, redis_server() as broker:
-        stage = Stage(tmp_path, database.url, broker.url)
-        try:
-            stage.start_web()
-            stage.start_worker()
-            stage.start_beat()
+        system = System(tmp_path, database, broker, database.url)
+        system.prepare()
+        with system:
             enough = Event()
-            with Sender(stage, whole_calls(enough), rate=RATE) as sender:
-                sender.wait_for_more(MORE)
+            with system.send(whole_calls(enough), lengths.rate) as sender:
+                sender.wait_for_more(more)
                 backup = back_up(database)
-                sender.wait_for_more(MORE)
+                sender.wait_for_more(more)
                 enough.set()
-                sender.finish()
-            assert until(stage.is_drained, PATIENCE)
-            before = stage.derived("delhi")
-            sender.assert_all_kept_once()
-            stage.stop()  # a worker at work would change what is looked at
+            system.wait_until_drained()
+            before = system.told_by_providers(PIOPIY_ACCOUNT)
+            system.assert_keeps(sender)
+            system.stop()  # a worker at work would change what is looked at
 
             restore(database, backup)
-            kept = stage.query("SELECT count(*) FROM webhooks_delivery")[0][0]
+            kept = system.rows("SELECT count(*) FROM webhooks_delivery")[0][0]
             assert 0 < kept < len(sender.acknowledged)
-            stage.manage("drain")  # what was pending in the backup
-            assert stage.manage("rebuild", "--all", "--dry-run").splitlines()[:-1] == []
-            stage.start_web()
-            stage.start_worker()
-            stage.start_beat()
-            with Sender(stage, list(sender.acknowledged.values())) as again:
-                again.finish()
+            system.run("manage.py", "drain")  # what was pending in the backup
+            assert system.run("manage.py", "rebuild", "--all", "--dry-run").splitlines()[:-1] == []
+            system.start()
+            with system.send(list(sender.acknowledged.values()), lengths.rate) as again:
+                pass
             assert set(again.answers) == {200}
-            assert until(stage.is_drained, PATIENCE)
-            assert stage.derived("delhi") == before
-        finally:
-            stage.stop()
+            system.wait_until_drained()
+            assert system.told_by_providers(PIOPIY_ACCOUNT) == before
 
 
-def whole_calls(enough: Event) -> Iterator[bytes]:
+def whole_calls(enough: Event) -> Iterator[Post]:
     """Return call after call, and end between two: the moments of one without its report are those of its arrivals."""
     for number in takewhile(lambda _: not enough.is_set(), count()):
         yield from call(number)
@@ -68,7 +59,7 @@ def back_up(database: Server) -> Path:
     binary = Path(database._command[0]).with_name("pg_basebackup")
     subprocess.run(
         [binary, "-d", database.url, "-D", target, "-X", "stream", "-c", "fast"],
-        check=True, cwd=cluster.parent, user=database._user, timeout=PATIENCE,
+        check=True, cwd=cluster.parent, user=database._user, timeout=120,
     )  # fmt: skip
     return target
 
