@@ -8,12 +8,13 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from bench.figures import Bench, Figure, compare
 from tests.reliability.client import Post, Sender, Sent
-from tests.reliability.stage import Stage, call, stage_on
+from tests.reliability.system import System, call
+from tests.servers import postgresql_server, redis_server
 
 RATE = 200
 SECONDS = 8
@@ -28,38 +29,41 @@ def visible(bench: Bench) -> Figure:
     """Return the 95th percentile in milliseconds, beside the second that it may take."""
     numbers = itertools.count()
 
-    def posts(path: str, count: int) -> Iterator[Post]:
-        for number in itertools.islice(numbers, count):
-            yield Post(path, call(number)[0])
+    def posts(count: int) -> list[Post]:
+        return [call(number)[0] for number in itertools.islice(numbers, count)]
 
-    with stage_on(bench.database("latency").url, bench.directory("latency")) as stage:
-        key = stage.manage("create_api_key", "bench").strip()
-        stage.start_web()
-        stage.start_worker()
-        stage.start_beat()
-        _delays(stage, key, list(posts(stage.path, 2 * RATE)))
-        rounds: list[dict[str, float]] = []
-
-        def p95() -> float:
-            delays = _delays(stage, key, list(posts(stage.path, SECONDS * RATE)))
-            percentiles = statistics.quantiles(delays, n=20)
-            rounds.append({"p50": statistics.median(delays), "p95": percentiles[-1], "most": max(delays)})
-            return percentiles[-1]
-
-        title = f"acknowledged → visible in the API, p95 at {RATE}/s, beside 1 s"
-        return compare(title, p95, lambda: 1000.0, unit="ms", at_most=1, details={"rounds": rounds})
+    with postgresql_server(fsync="on") as database, redis_server() as redis:
+        system = System(bench.directory("latency"), database, redis, database.url, webs=1)
+        system.prepare()
+        key = system.run("manage.py", "create_api_key", "bench").strip()
+        with system:
+            return _compared(system, key, posts)
 
 
-def _delays(stage: Stage, key: str, posts: list[Post]) -> list[float]:
+def _compared(system: System, key: str, posts: Callable[[int], list[Post]]) -> Figure:
+    _delays(system, key, posts(2 * RATE))
+    rounds: list[dict[str, float]] = []
+
+    def p95() -> float:
+        delays = _delays(system, key, posts(SECONDS * RATE))
+        percentiles = statistics.quantiles(delays, n=20)
+        rounds.append({"p50": statistics.median(delays), "p95": percentiles[-1], "most": max(delays)})
+        return percentiles[-1]
+
+    title = f"acknowledged → visible in the API, p95 at {RATE}/s, beside 1 s"
+    return compare(title, p95, lambda: 1000.0, unit="ms", at_most=1, details={"rounds": rounds})
+
+
+def _delays(system: System, key: str, posts: list[Post]) -> list[float]:
     """Send these and return the delays of those that were looked for, in milliseconds."""
     delays: list[Future[float]] = []
     followed = 0
-    with Sender(stage.port, posts, RATE) as sender, ThreadPoolExecutor(RATE) as pool:
+    with Sender(system.port, posts, RATE) as sender, ThreadPoolExecutor(RATE) as pool:
         while not sender.is_done or followed < len(sender.sent):
             for sent in sender.sent[followed:]:
                 assert sent.status == 200, sent
                 if followed % SAMPLED == 0:
-                    delays.append(pool.submit(_delay, stage.port, key, sent))
+                    delays.append(pool.submit(_delay, system.port, key, sent))
                 followed += 1
             time.sleep(0.005)
     return [delay.result() for delay in delays]

@@ -104,10 +104,36 @@ class Flag(TextChoices):
     CLOCK_SKEW = "clock_skew", "The provider's clock and our time of arrival are far apart"
 
 
+class GapKind(TextChoices):
+    """Why a balance differs from what the balance before it and the charge would leave."""
+
+    OPENING = "opening", "The account's first reading."
+    NONE = "none", "The charge explains the balance."
+    TOP_UP = "top_up", "The balance rose: money was added."
+    MISSING = (
+        "missing",
+        "The balance fell by more than the charge: a charge without a call, or a CDR that never came.",
+    )
+    ROUNDING = "rounding", "The difference is smaller than the provider's own rounding."
+
+
 class AlertKind(TextChoices):
     """What an alert is about."""
 
     LOW_BALANCE = "low_balance", "Low balance"
+    RUNWAY = "runway", "Balance runs out soon"
+    BALANCE_GAP = "balance_gap", "Unexplained charge"
+    SPEND_SPIKE = "spend_spike", "Unusual spend"
+    NEW_DESTINATION = "new_destination", "First paid call to a destination"
+    AFTER_HOURS = "after_hours", "Spend outside business hours"
+    MISSED_CALLS = "missed_calls", "Many missed calls"
+    SILENCE = "silence", "No deliveries"
+    MISSING_CDRS = "missing_cdrs", "Calls without a final report"
+    STREAM_ERRORS = "stream_errors", "Stream errors"
+    STUCK_CALLS = "stuck_calls", "Calls that do not end"
+    QUARANTINE = "quarantine", "Quarantine grows"
+    INBOX_LAG = "inbox_lag", "Inbox lags"
+    PAYLOAD_DRIFT = "payload_drift", "Payloads change"
 
 
 class Scope(StrEnum):

@@ -8,6 +8,12 @@ import phonenumbers
 WHOLE_NUMBER = 7
 """Digits from which a typed number is taken for a whole one, not for a part."""
 
+NO_PREFIX = ""
+"""The destination of a number that is not in E.164, such as a short code: it says nothing of the country."""
+_COUNTRY_CODES = frozenset(map(str, phonenumbers.COUNTRY_CODE_TO_REGION_CODE))
+_LONGEST_COUNTRY_CODE = 3
+_NORTH_AMERICA = "1"
+
 _NOT_DIGITS = re.compile(r"[^0-9]", re.ASCII)
 
 
@@ -43,6 +49,22 @@ def display(number: str) -> str:
     except phonenumbers.NumberParseException:
         return number
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
+
+
+def destination_prefix(number: str) -> str:
+    """Return the head of an E.164 number that tells where it leads: ``+9190`` of ``+919000000001``.
+
+    It is the country code and the two digits after it, or the three after +1, which many countries share. No prefix is
+    the head of another, so that the numbers that begin with it are the numbers that have it. ``NO_PREFIX`` for any
+    other number. The first six characters of a number tell its prefix.
+    """
+    if not number.startswith("+"):
+        return NO_PREFIX
+    codes = (number[1 : 1 + length] for length in range(1, _LONGEST_COUNTRY_CODE + 1))
+    code = next((code for code in codes if code in _COUNTRY_CODES), "")
+    if not code:
+        return number[: 1 + _LONGEST_COUNTRY_CODE]
+    return number[: 1 + len(code) + (3 if code == _NORTH_AMERICA else 2)]
 
 
 def search_digits(query: str) -> str:

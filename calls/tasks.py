@@ -1,11 +1,14 @@
 """What Celery does with calls. Each task takes no more than ids, does one call, and may run twice or never."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from celery import current_app, shared_task
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
-from calls import alerts, intake
+from calls import intake
+from calls.alerting import engine, notices
 from calls.models import Account
 from calls.periodic import claim_slot
 
@@ -18,12 +21,26 @@ def in_turn(task_name: str, seconds: int) -> None:
 
 
 @shared_task
-def review_balances(account_ids: Sequence[int] | None = None) -> None:
-    """Open or clear low-balance alerts, of the accounts named or of all, and mail what is due."""
-    accounts = Account.objects.filter(low_balance_mark__isnull=False)
-    for account in accounts if account_ids is None else accounts.filter(pk__in=account_ids):
-        alerts.review_balance(account)
-    alerts.send_due()
+def review_alerts(account_ids: Sequence[int] | None = None) -> None:
+    """Open, update and clear alerts, of the accounts named or of all; have those told that must know of it."""
+    accounts = Account.objects.all()
+    if engine.review(accounts if account_ids is None else accounts.filter(pk__in=account_ids)):
+        with suppress(OperationalError):  # Redis is away: the next periodic turn sends them
+            send_notices.delay()
+
+
+@shared_task
+def send_notices() -> None:
+    """Have every channel send what is due on it, each in a task of its own: one that hangs delays no other."""
+    with suppress(OperationalError):  # Redis has gone away meanwhile: the next turn sends them
+        for channel_id in notices.waiting():
+            send_to_channel.apply_async((channel_id,), expires=60)
+
+
+@shared_task
+def send_to_channel(channel_id: int) -> None:
+    """Send what is due on one channel."""
+    notices.send_to(channel_id)
 
 
 @shared_task

@@ -98,7 +98,15 @@ UNFOLD = {
                 "title": "Money",
                 "items": [
                     _item("Balance readings", "account_balance_wallet", "calls.balancereading"),
+                ],
+            },
+            {
+                "title": "Alerts",
+                "items": [
                     _item("Alerts", "notifications", "calls.alert"),
+                    _item("Rules", "rule", "calls.alertrule"),
+                    _item("Channels", "send", "calls.channel"),
+                    _item("Notices", "outbox", "calls.notice"),
                 ],
             },
             {

@@ -25,6 +25,11 @@ docs = csp_replace({"style-src": [SELF, UNSAFE_INLINE]})(SpectacularSwaggerSplit
 
 urlpatterns = [
     *router.urls,
+    path(
+        "accounts/<str:slug>/statement/",
+        views.StatementViewSet.as_view({"get": "retrieve"}, detail=True),
+        name="statement",
+    ),
     path("stats/summary/", views.SummaryViewSet.as_view({"get": "retrieve"}), name="summary"),
     path("schema/", SpectacularJSONAPIView.as_view(), name="schema"),
     path("docs/", docs, name="docs"),

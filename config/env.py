@@ -1,6 +1,7 @@
 """Strict readers of environment variables: a wrong value stops the start and says its name and what is allowed."""
 
 import contextlib
+import ipaddress
 import os
 import zoneinfo
 from pathlib import Path
@@ -39,6 +40,17 @@ def integer(name: str, default: int, *, low: int, high: int) -> int:
 def names(name: str) -> list[str]:
     """Return a list that is written with commas."""
     return [item.strip() for item in text(name).split(",") if item.strip()]
+
+
+def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Return a comma list of addresses and networks such as 10.1.0.0/16."""
+    found = []
+    for item in names(name):
+        try:
+            found.append(ipaddress.ip_network(item))
+        except ValueError as error:
+            raise _wrong(name, item, f"addresses and networks such as 10.1.0.0/16 ({error})") from None
+    return found
 
 
 def origins(name: str) -> list[str]:

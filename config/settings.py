@@ -123,6 +123,9 @@ TIME_ZONE_DISPLAY = env.time_zone("TIME_ZONE_DISPLAY", "Asia/Kolkata")
 """Zone in which staff see times until their browser has told its own."""
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "ringledger@localhost")
 vars().update(env.email("EMAIL_URL", "consolemail://"))
+EMAIL_TIMEOUT = 10  # seconds for each step; without it a mail server that hangs holds a worker
+ALLOWED_PRIVATE_TARGETS = env.networks("ALLOWED_PRIVATE_TARGETS")
+"""Networks that notices may be sent to although they are not on the public internet."""
 
 # --- Security -------------------------------------------------------------------------------------------------------
 
@@ -232,8 +235,10 @@ def _every(seconds: int, task: str) -> dict[str, object]:
 CELERY_BEAT_SCHEDULE = {
     "sweep the inbox": _every(5, "webhooks.tasks.drain"),
     "go on with rebuilds": _every(3, "webhooks.tasks.rebuild"),
+    "pull lists of calls": _every(900, "webhooks.tasks.pull"),
     "close silent calls": _every(60, "calls.tasks.close_silent_calls"),
-    "review balances": _every(30, "calls.tasks.review_balances"),
+    "review alerts": _every(30, "calls.tasks.review_alerts"),
+    "send notices": _every(10, "calls.tasks.send_notices"),
 }
 
 LOGGING = {
@@ -247,6 +252,8 @@ LOGGING = {
         # Its lines name every path in full, webhook tokens included.
         "uvicorn.access": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
+        # It names the addresses that it cannot read, tokens included.
+        "apprise": {"level": "CRITICAL"},
         # The development server's own handler would print paths unmasked.
         "django.server": {"handlers": ["stderr"], "propagate": False},
     },

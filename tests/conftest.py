@@ -14,8 +14,9 @@ from tests.servers import postgresql_server, redis_server
 
 # What a developer's shell may hold and the tests must not see.
 ENVIRONMENT = [
-    "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DATABASE_URL", "DATA_DIR", "DEBUG", "DEFAULT_FROM_EMAIL", "EMAIL_URL",
-    "METRICS", "PORT", "PUBLIC_URL", "REDIS_URL", "SECRET_KEY", "TIME_ZONE_DISPLAY", "TRUSTED_PROXIES",
+    "ALLOWED_HOSTS", "ALLOWED_PRIVATE_TARGETS", "CSRF_TRUSTED_ORIGINS", "DATABASE_URL", "DATA_DIR", "DEBUG",
+    "DEFAULT_FROM_EMAIL", "EMAIL_URL", "METRICS", "PORT", "PUBLIC_URL", "REDIS_URL", "SECRET_KEY", "TIME_ZONE_DISPLAY",
+    "TRUSTED_PROXIES",
 ]  # fmt: skip
 
 CHROMIUM = next(

@@ -41,6 +41,10 @@ class WrongAccount(BadField):
     """The payload names another account of the provider than the one whose URL it came in by."""
 
 
+class Refused(Exception):
+    """What a provider answered to a question of ours is a refusal; the message gives its code and what that means."""
+
+
 def shorten(value: object, limit: int = 200) -> str:
     """Return ``value`` as text of at most ``limit`` characters that every database and page can hold."""
     text = clean_text(value if isinstance(value, str) else repr(value))

@@ -20,6 +20,7 @@ from webhooks.inbox import METHODS, MOST_BYTES
 from webhooks.models import Delivery
 from webhooks.reader import EARLIEST
 
+KNOWN_METHODS = (*METHODS, Delivery.PULL)
 BATCH = 500
 BATCH_BYTES = 2 * MOST_BYTES
 """A batch ends early when its lines have this many bytes, so that memory stays flat."""
@@ -150,8 +151,8 @@ def _parsed(content: bytes) -> _Line:
 
 
 def _delivery(account: Account, number: int, content: bytes, line: _Line) -> Delivery:
-    if line.method not in METHODS:
-        raise BadLine(f"method: {line.method[:20]!r} is not one of {', '.join(METHODS)}")
+    if line.method not in KNOWN_METHODS:
+        raise BadLine(f"method: {line.method[:20]!r} is not one of {', '.join(KNOWN_METHODS)}")
     if not EARLIEST <= line.received_at <= timezone.now() + CLOCK_AHEAD:
         raise BadLine(f"received_at: {line.received_at.isoformat()} is not between {EARLIEST:%Y} and now")
     if line.provider and line.provider != account.provider:

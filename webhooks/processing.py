@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import NamedTuple
+from urllib.parse import parse_qsl
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, transaction
@@ -26,7 +27,8 @@ from calls import bulk
 from calls.intake import Arrival, lock_account, take_in
 from calls.models import Account
 from calls.records import Record
-from webhooks.decoding import decode
+from webhooks import drift
+from webhooks.decoding import Payload, decode
 from webhooks.errors import DeliveryError, shorten
 from webhooks.models import Delivery
 from webhooks.providers import PROVIDERS
@@ -61,10 +63,12 @@ class Claimed(NamedTuple):
     pk: UUID
     account_id: int
     received_at: datetime
+    method: str
     content_type: str
     query: bytes
     body: bytes
     digest: str
+    processed_at: datetime | None
     account: Account
     lease_until: datetime
 
@@ -117,7 +121,6 @@ def understand(delivery: Delivery | Claimed) -> Understood:
     """Return what ``delivery`` says, or why it cannot be understood. Touches no table."""
     records: list[Record] = []
     error: DeliveryError | None = None
-    account = delivery.account
     try:
         with TimeLimit(READ_SECONDS):
             body, query = bytes(delivery.body), bytes(delivery.query)
@@ -125,8 +128,7 @@ def understand(delivery: Delivery | Claimed) -> Understood:
                 try:
                     if isinstance(payload, DeliveryError):
                         raise payload
-                    parse = PROVIDERS[account.provider].parse
-                    records += parse(payload, received_at=delivery.received_at, account=account.facts)
+                    records += _parse(delivery, payload)
                 except TooSlow:
                     raise
                 except DeliveryError as problem:
@@ -138,6 +140,14 @@ def understand(delivery: Delivery | Claimed) -> Understood:
         logger.exception("delivery %s could not be read", delivery.pk)
         error = _crash()
     return Understood(delivery, records, error)
+
+
+def _parse(delivery: Delivery | Claimed, payload: Payload) -> list[Record]:
+    provider, facts = PROVIDERS[delivery.account.provider], delivery.account.facts
+    if delivery.method == Delivery.PULL and provider.pull:
+        asked = dict(parse_qsl(bytes(delivery.query).decode("utf-8", "replace")))
+        return provider.pull.parse(payload, asked=asked, received_at=delivery.received_at, account=facts)
+    return provider.parse(payload, received_at=delivery.received_at, account=facts)
 
 
 def settle(
@@ -152,6 +162,7 @@ def settle(
     pending = {copy.pk for same in copies for copy in same if copy.status == Status.PENDING}
     firsts = {same[0].pk for same in copies} & pending
     fresh = [delivery for delivery in deliveries if delivery.pk in firsts]
+    drift.note(account, [delivery for delivery in fresh if delivery.processed_at is None])
     # One that was taken for a repeat before the lock has not been read: it is now, should its first be gone.
     return _write(account, [understood.get(delivery.pk) or understand(delivery) for delivery in fresh], copies)
 

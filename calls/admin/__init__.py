@@ -1,5 +1,29 @@
 """The admin of calls: one noun a module."""
 
-from calls.admin import agent, alert, api_key, balance, conversation, people, quick_search, tag
+from calls.admin import (
+    agent,
+    alert,
+    alert_rule,
+    api_key,
+    balance,
+    channel,
+    conversation,
+    notice,
+    people,
+    quick_search,
+    tag,
+)
 
-__all__ = ["agent", "alert", "api_key", "balance", "conversation", "people", "quick_search", "tag"]
+__all__ = [
+    "agent",
+    "alert",
+    "alert_rule",
+    "api_key",
+    "balance",
+    "channel",
+    "conversation",
+    "notice",
+    "people",
+    "quick_search",
+    "tag",
+]

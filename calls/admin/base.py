@@ -1,6 +1,7 @@
 """What every page of the admin has in common."""
 
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
+from typing import Any
 
 from django import forms
 from django.contrib import admin
@@ -10,6 +11,7 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin as ThemedAdmin
 from unfold.contrib.filters.admin import RangeDateTimeFilter
@@ -18,7 +20,9 @@ from unfold.views import ChangeList
 from calls.counting import CAP, count_up_to_cap
 
 # Anything else, such as a regular expression or a path into JSON, is work that a link could make the database do.
-LOOKUPS = {"", "exact", "id__exact", "isnull", "icontains"}
+LOOKUPS = {"", "exact", "id__exact", "in", "isnull", "icontains"}
+
+FIRST_YEAR, LAST_YEAR = 1900, 9998  # beyond, a zone's offset may lead out of what a datetime holds
 
 
 class CappedPaginator(Paginator):
@@ -85,7 +89,20 @@ class ReadOnlyAdmin(BaseAdmin):
 
 
 class TimeRangeFilter(RangeDateTimeFilter):
-    """From … to, in the viewer's zone. A date without a time stands for that whole day."""
+    """From … to, in the viewer's zone. A date without a time stands for that whole day.
+
+    In place of a date, a link may give a moment with its offset, which is the same for every viewer.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._moments = {}
+        for edge in ("from", "to"):
+            day, time_of_day = f"{self.field_path}_{edge}_0", f"{self.field_path}_{edge}_1"
+            if moment := _aware_moment(self.used_parameters.get(day)):
+                self._moments[edge] = moment
+                local = timezone.localtime(moment)
+                self.used_parameters |= {day: f"{local:%Y-%m-%d}", time_of_day: local.time().isoformat()}
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         if start := self._moment("from", time.min):
@@ -95,6 +112,8 @@ class TimeRangeFilter(RangeDateTimeFilter):
         return queryset
 
     def _moment(self, edge: str, default: time) -> datetime | None:
+        if edge in self._moments:
+            return self._moments[edge]
         day_text = self.used_parameters.get(f"{self.field_path}_{edge}_0")
         time_text = self.used_parameters.get(f"{self.field_path}_{edge}_1")
         if not day_text:
@@ -104,6 +123,25 @@ class TimeRangeFilter(RangeDateTimeFilter):
             moment = datetime.combine(day, forms.TimeField().to_python(time_text) or default)
         except forms.ValidationError as error:
             raise IncorrectLookupParameters(str(error)) from error
-        if not 1900 <= day.year <= 9998:  # beyond, a zone's offset may lead out of what a datetime holds
+        if not FIRST_YEAR <= day.year <= LAST_YEAR:
             raise IncorrectLookupParameters(f"The year {day.year} is out of range.")
         return timezone.make_aware(moment)
+
+
+def _aware_moment(text: str | None) -> datetime | None:
+    """Return the moment that ``text`` says with an offset, else ``None``."""
+    try:
+        moment = parse_datetime(text or "")
+    except ValueError:
+        return None
+    return moment if moment and moment.tzinfo and FIRST_YEAR <= moment.year <= LAST_YEAR else None
+
+
+def time_range(field: str, since: datetime | None, until: datetime | None) -> dict[str, str]:
+    """Return ``TimeRangeFilter``'s parameters for ``since`` to just before ``until``, to the microsecond."""
+    query = {}
+    for edge, moment in (("from", since), ("to", until and until - timedelta(microseconds=1))):
+        if moment:
+            local = timezone.localtime(moment)
+            query |= {f"{field}_{edge}_0": f"{local:%Y-%m-%d}", f"{field}_{edge}_1": f"{local:%H:%M:%S.%f}"}
+    return query

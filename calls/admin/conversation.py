@@ -49,6 +49,29 @@ class DidFilter(TextFilter):
         return queryset.filter(did__contains=digits) if digits else queryset
 
 
+class AgentFilter(AutocompleteSelectFilter):
+    """An agent; or no agent at all, by an address with agent__isnull, which the theme's own filter lets pass."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        if self.lookup_val_isnull == "True":
+            return queryset.filter(agent=None)
+        return super().queryset(request, queryset)
+
+
+class DestinationFilter(TextFilter):
+    """The head of the customer's number, such as +9190; “none” for numbers that are not in full."""
+
+    title = "number’s head"
+    parameter_name = "destination"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        text = (self.value() or "").strip()
+        if text == "none":
+            return queryset.exclude(customer_number__startswith="+")
+        digits = search_digits(text)
+        return queryset.filter(customer_number__startswith=f"+{digits}") if digits else queryset
+
+
 class TagForm(ActionForm):
     """The bar below the list, with the tag that the action puts on."""
 
@@ -73,13 +96,16 @@ class ConversationAdmin(BaseAdmin):
     list_select_related = ["account", "agent"]
     list_filter = [
         ("started_at", TimeRangeFilter),
+        ("ended_at", TimeRangeFilter),
         ("state", ChoicesDropdownFilter),
         ("disposition", ChoicesDropdownFilter),
         ("direction", ChoicesDropdownFilter),
         ("account", RelatedDropdownFilter),
-        ("agent", AutocompleteSelectFilter),
+        ("agent", AgentFilter),
         DidFilter,
+        DestinationFilter,
         ("talk_seconds", RangeNumericFilter),
+        ("cost", RangeNumericFilter),
         ("tags", RelatedDropdownFilter),
     ]
     list_fullwidth = True

@@ -7,9 +7,11 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
+from calls import burn, ledger
 from calls.choices import Disposition, State
 from calls.counting import CAP, count_up_to_cap
-from calls.models import Account, Alert, Conversation
+from calls.models import Account, Alert, BalanceReading, Conversation
+from calls.runway import words
 
 
 def add_overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -22,9 +24,19 @@ def add_overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any
     if context["may_see_calls"]:
         context["has_calls"] = Conversation.objects.exists()
         context["figures"] = _figures()
+    if user.has_perm("calls.view_balancereading"):
+        context["balances"] = _balances()
     if user.has_perm("calls.view_alert"):
         context["open_alerts"] = Alert.objects.filter(cleared_at=None).select_related("account")[:10]
     return context
+
+
+def _balances() -> list[tuple[Account, BalanceReading, str]]:
+    """Return the active accounts that tell a balance, the newest, and in words how long it lasts."""
+    now = timezone.now()
+    accounts = Account.objects.filter(is_active=True)
+    newest = [(account, ledger.current(account)) for account in accounts]
+    return [(account, reading, words(burn.runway_of(account, now), now)) for account, reading in newest if reading]
 
 
 def _figures() -> list[dict[str, Any]]:

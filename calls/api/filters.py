@@ -19,7 +19,7 @@ from calls.api.parameters import (
     suggestion,
 )
 from calls.api.problems import BadRequest, FieldError
-from calls.choices import AlertKind, Direction, Disposition, EventKind, State
+from calls.choices import AlertKind, Direction, Disposition, EventKind, GapKind, State
 from calls.models import Account, Conversation
 from calls.numbers import normalize, search_digits
 
@@ -139,8 +139,16 @@ class EventFilters(AccountFilters):
 class BalanceFilters(AccountFilters):
     """Which balance readings."""
 
-    after = MomentParameter("Read at this moment or later.", "occurred_at", lookup_expr="gte")
-    before = MomentParameter("Read before this moment.", "occurred_at", lookup_expr="lt")
+    after = MomentParameter("Booked at this moment or later.", "booked_at", lookup_expr="gte")
+    before = MomentParameter("Booked before this moment.", "booked_at", lookup_expr="lt")
+    gap_kind = WordsParameter(GapKind, "Why there is a gap or none, one reason or several.")
+
+
+class StatementFilters(FilterSet):
+    """Which time a statement is over."""
+
+    after = MomentParameter("From this moment on; left out: from the first reading on.")
+    before = MomentParameter("Up to just before this moment; left out: up to the newest reading.")
 
 
 class AlertFilters(AccountFilters):
@@ -148,6 +156,9 @@ class AlertFilters(AccountFilters):
 
     kind = WordsParameter(AlertKind, "What it is about.")
     open = YesNoParameter("Whether its cause is still there.", "cleared_at", lookup_expr="isnull")
+    acknowledged = YesNoParameter(
+        "Whether somebody has seen it.", "acknowledged_at", lookup_expr="isnull", exclude=True
+    )
 
 
 def _digits(text: str) -> str:

@@ -12,7 +12,7 @@ from django.db.models import QuerySet, TextChoices
 from django.utils.dateparse import parse_datetime
 from django_filters import BaseInFilter, Filter
 from django_filters.fields import BaseCSVField
-from django_filters.rest_framework import DjangoFilterBackend
+from django_filters.rest_framework import DjangoFilterBackend, FilterSet
 from drf_spectacular.drainage import set_override
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -53,17 +53,20 @@ class StrictFilters(DjangoFilterBackend):
     """django-filter, with errors that name the field, the value and what is allowed."""
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: APIView) -> QuerySet[Any]:
+        filters = self.checked(request, queryset, view)
+        return queryset if filters is None else filters.qs
+
+    def checked(self, request: Request, queryset: QuerySet[Any], view: APIView) -> FilterSet | None:
+        """Return the view's filters, if any, with the parameters' values. Raises ``BadRequest`` for a wrong one."""
         filters = self.get_filterset(request, queryset, view)
-        if filters is None:
-            return queryset
-        if not filters.is_valid():
+        if filters is not None and not filters.is_valid():
             raise BadRequest(
                 *(
                     FieldError(name, request.query_params.get(name, ""), " ".join(messages))
                     for name, messages in filters.errors.items()
                 )
             )
-        return filters.qs
+        return filters
 
 
 class Parameter(Filter):

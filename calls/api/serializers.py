@@ -3,11 +3,15 @@
 from datetime import UTC
 from typing import Any
 
+from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from calls.choices import AlertKind, Direction, Disposition, EventKind, Flag, Label, Reason, Role, State
-from calls.models import Account, Conversation
+from calls import burn, statement
+from calls.alerting.evidence import links
+from calls.choices import AlertKind, Direction, Disposition, EventKind, Flag, GapKind, Label, Reason, Role, State
+from calls.models import Account, Alert, BalanceReading, Conversation
+from calls.runway import words
 
 PARTS = ("legs", "events")
 """What ``?include=`` may name."""
@@ -91,6 +95,15 @@ class LatestBalanceSerializer(serializers.Serializer):
     occurred_at = Moment(source="latest_balance_at")
 
 
+class RunwaySerializer(serializers.Serializer):
+    """How long an account's balance lasts, going by its own spend at each hour of the week."""
+
+    empty_at = Moment(allow_null=True, help_text="When it is expected to be used up; null when that cannot be said.")
+    low = Moment(allow_null=True, help_text="In four of five cases it is not used up before this …")
+    high = Moment(allow_null=True, help_text="… nor later than this.")
+    text = Text(help_text="The same in words, or why it cannot be said.")
+
+
 class AccountSerializer(serializers.Serializer):
     """One customer account at one provider."""
 
@@ -106,6 +119,21 @@ class AccountSerializer(serializers.Serializer):
     @extend_schema_field(LatestBalanceSerializer(allow_null=True))
     def get_balance(self, account: Account) -> dict[str, Any] | None:
         return None if account.latest_balance is None else LatestBalanceSerializer(account).data
+
+
+class AccountDetailSerializer(AccountSerializer):
+    """One account, with how long its balance lasts: that takes a look at weeks of readings."""
+
+    runway = serializers.SerializerMethodField()
+
+    @extend_schema_field(RunwaySerializer(allow_null=True, help_text="Null when its calls tell no balance."))
+    def get_runway(self, account: Account) -> dict[str, Any] | None:
+        if account.latest_balance is None:
+            return None
+        now = timezone.now()
+        found = burn.runway_of(account, now)
+        times = {"empty_at": found.empty_at, "low": found.low, "high": found.high}
+        return RunwaySerializer(times | {"text": words(found, now)}).data
 
 
 class AgentSerializer(serializers.Serializer):
@@ -256,6 +284,49 @@ class BalanceReadingSerializer(serializers.Serializer):
         help_text="balance − (previous balance − charge). Not zero: a top-up, a charge without a call, or a call that "
         "never reached us. Null: the account's first reading.",
     )
+    gap_kind = Words(GapKind, help_text="Why there is a gap or none.")
+    gap_since = Moment(
+        allow_null=True, help_text="A top-up or unexplained charge happened between this and `booked_at`; else null."
+    )
+    reason = serializers.SerializerMethodField(help_text="The same in a sentence.")
+    booked_at = Moment(
+        help_text="Its place in the chain: when the leg ended, or just after the reading before it where the provider "
+        "booked a call that ended later first. No two of an account are equal."
+    )
+
+    def get_reason(self, reading: BalanceReading) -> str:
+        return statement.reason(reading)
+
+
+class PartSerializer(serializers.Serializer):
+    """Amounts of one kind, added."""
+
+    amount = Money()
+    count = serializers.IntegerField(read_only=True, help_text="How many readings they are of.")
+
+
+class StatementSerializer(serializers.Serializer):
+    """What became of a balance: opening + top-ups − charges − unexplained + rounding = closing, to the last digit."""
+
+    account = Text(source="account.slug")
+    unit = Text(source="account.unit", help_text="What all amounts are counted in.")
+    opening = Money(allow_null=True, help_text="The balance before the first reading; null when none is known.")
+    top_ups = PartSerializer(read_only=True)
+    charges = PartSerializer(read_only=True, help_text="Of all readings.")
+    unexplained = PartSerializer(
+        read_only=True, help_text="Charges without a call, and calls whose report never came; not negative."
+    )
+    rounding = PartSerializer(read_only=True)
+    closing = Money(allow_null=True, help_text="The balance after the last reading; null when none is known.")
+    first_at = Moment(allow_null=True, help_text="When the first reading was booked; null when there is none.")
+    last_at = Moment(allow_null=True, help_text="When the last reading was booked; null when there is none.")
+
+
+class LinkSerializer(serializers.Serializer):
+    """A page for staff."""
+
+    label = Text()
+    url = serializers.URLField(read_only=True)
 
 
 class AlertSerializer(serializers.Serializer):
@@ -264,9 +335,32 @@ class AlertSerializer(serializers.Serializer):
     id = serializers.IntegerField(read_only=True)
     account = Text(source="account.slug")
     kind = Words(AlertKind)
+    rule = Text(source="rule.name", help_text="Name of the rule that opened it.")
+    subject = Text(help_text='What of the account it is about, such as a DID or a prefix; "" for the account itself.')
     message = Text()
+    value = serializers.DecimalField(
+        max_digits=18,
+        decimal_places=6,
+        read_only=True,
+        allow_null=True,
+        help_text="The figure that the rule's mark is compared with; its unit is in the message. Null: there is none.",
+    )
+    evidence = serializers.SerializerMethodField(help_text="Pages for staff with the very rows it is about.")
     opened_at = Moment()
     cleared_at = Moment(allow_null=True, help_text="When its cause was gone; null while it is open.")
+    acknowledged_at = Moment(allow_null=True)
+    assigned_to = serializers.CharField(
+        source="assigned_to.username",
+        default=None,
+        read_only=True,
+        allow_null=True,
+        help_text="Login of whose task it is.",
+    )
+
+    @extend_schema_field(LinkSerializer(many=True))
+    def get_evidence(self, alert: Alert) -> list[dict[str, str]]:
+        address = self.context["request"].build_absolute_uri
+        return [{"label": link.label, "url": address(link.url)} for link in links(alert.evidence)]
 
 
 class AmountSerializer(serializers.Serializer):

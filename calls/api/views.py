@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db.models import DateTimeField, OuterRef, Prefetch, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.http import Http404
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
@@ -17,8 +18,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+from calls import statement
 from calls.api import filters, serializers
-from calls.api.parameters import check_names
+from calls.api.parameters import StrictFilters, check_names
 from calls.api.problems import BadRequest, FieldError
 from calls.choices import Scope, State
 from calls.metrics import summarize
@@ -54,9 +56,8 @@ class ReadViewSet(GenericViewSet):
 
 
 class AccountViewSet(ListModelMixin, RetrieveModelMixin, ReadViewSet):
-    """Accounts, by slug, each with its latest balance."""
+    """Accounts, by slug, each with its latest balance; one alone also with how long that lasts."""
 
-    serializer_class = serializers.AccountSerializer
     filterset_class = filters.ProviderFilters
     orderings = {"slug": ("slug",)}
     lookup_field = "slug"
@@ -68,6 +69,9 @@ class AccountViewSet(ListModelMixin, RetrieveModelMixin, ReadViewSet):
             latest_balance=Subquery(latest.values("balance")[:1]),
             latest_balance_at=Subquery(latest.values("occurred_at")[:1]),
         )
+
+    def get_serializer_class(self) -> type[serializers.AccountSerializer]:
+        return serializers.AccountDetailSerializer if self.detail else serializers.AccountSerializer
 
 
 INCLUDE = OpenApiParameter(
@@ -161,18 +165,39 @@ class EventViewSet(ListModelMixin, ReadViewSet):
 
 
 class BalanceViewSet(ListModelMixin, ReadViewSet):
-    """Balance readings, newest first by the provider's clock, in the order in which the gaps are worked out."""
+    """Balance readings, newest first, in the order in which the provider booked them and the gaps are worked out."""
 
     queryset = BalanceReading.objects.select_related("account")
     serializer_class = serializers.BalanceReadingSerializer
     filterset_class = filters.BalanceFilters
-    orderings = {"-occurred_at": ("-occurred_at", "balance", "charge", "-received_at", "-id")}
+    orderings = {"-booked_at": ("-booked_at", "-id")}
+
+
+class StatementViewSet(ReadViewSet):
+    """What became of an account's balance."""
+
+    queryset = Account.objects.all()
+    serializer_class = serializers.StatementSerializer
+    filterset_class = filters.StatementFilters
+    pagination_class = None
+    lookup_field = "slug"
+
+    def parameter_names(self) -> list[str]:
+        return list(self.filterset_class.base_filters)
+
+    @extend_schema(filters=True, responses=serializers.StatementSerializer)
+    def retrieve(self, request: Request, slug: str) -> Response:
+        """Top-ups, charges and what nothing explains, which add up from the opening to the closing balance."""
+        chosen = StrictFilters().checked(request, self.queryset, self).form.cleaned_data
+        account = get_object_or_404(self.get_queryset(), slug=slug)
+        totals = statement.totals(account, chosen["after"], chosen["before"])
+        return Response(self.get_serializer({"account": account, **totals._asdict()}).data)
 
 
 class AlertViewSet(ListModelMixin, ReadViewSet):
     """Alerts, newest first."""
 
-    queryset = Alert.objects.select_related("account")
+    queryset = Alert.objects.select_related("account", "rule", "assigned_to")
     serializer_class = serializers.AlertSerializer
     filterset_class = filters.AlertFilters
     orderings = {"-opened_at": ("-opened_at", "-id")}

@@ -2,12 +2,15 @@
 
 from calls.models.account import Account
 from calls.models.agent import Agent
-from calls.models.alert import Alert
+from calls.models.alert import Alert, AlertComment
+from calls.models.alert_rule import AlertRule
 from calls.models.api_key import ApiKey
 from calls.models.balance import BalanceReading
+from calls.models.channel import Channel
 from calls.models.conversation import Conversation, ConversationAlias, ConversationRedirect, Tag
 from calls.models.event import Event
 from calls.models.leg import Leg
+from calls.models.notice import Notice
 from calls.models.periodic_job import PeriodicJob
 from calls.models.stored_record import StoredRecord
 
@@ -15,13 +18,17 @@ __all__ = [
     "Account",
     "Agent",
     "Alert",
+    "AlertComment",
+    "AlertRule",
     "ApiKey",
     "BalanceReading",
+    "Channel",
     "Conversation",
     "ConversationAlias",
     "ConversationRedirect",
     "Event",
     "Leg",
+    "Notice",
     "PeriodicJob",
     "StoredRecord",
     "Tag",

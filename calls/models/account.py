@@ -6,6 +6,7 @@ from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from phonenumbers import SUPPORTED_REGIONS
 
+from calls import business_hours
 from calls.records import AccountFacts
 
 validate_slug = RegexValidator(
@@ -34,6 +35,21 @@ def validate_networks(value: str) -> None:
             ipaddress.ip_network(line)
         except ValueError as error:
             raise ValidationError(f"“{line}” is not an address or network such as 203.0.113.0/24: {error}") from error
+
+
+def validate_business_hours(value: str) -> None:
+    """Raise ``ValidationError`` unless ``value`` can be read as business hours."""
+    try:
+        business_hours.parse(value)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
+
+
+class ApiBase(models.TextChoices):
+    """The APIs that a provider runs side by side; what is said at one is unknown at the other."""
+
+    GLOBAL = "global", "Global"
+    INDIA = "india", "India"
 
 
 class Account(models.Model):
@@ -77,18 +93,28 @@ class Account(models.Model):
         validators=[MinValueValidator(5)],
         help_text="A live call of which nothing is heard for this long is closed as unknown.",
     )
-    low_balance_mark = models.DecimalField(
-        max_digits=18,
-        decimal_places=6,
-        null=True,
+    business_hours = models.TextField(
         blank=True,
-        validators=[MinValueValidator(0)],
-        help_text="Mail once when the balance falls below this; again only after it has been above. Empty: never.",
+        validators=[validate_business_hours],
+        help_text="When somebody is there, in the account's zone, a line or semicolon apart: Mon-Fri 09:00-18:00; "
+        "Sat 10:00-14:00. Empty: always.",
     )
-    alert_emails = models.TextField(
-        "alert e-mails",
-        blank=True,
-        help_text="Who gets the alert mails, one address a line. Empty: every administrator who has an address.",
+    sealed_secret = models.TextField(
+        blank=True, editable=False, help_text="The secret of the provider's own API, sealed: see calls.sealing."
+    )
+    api_base = models.CharField(
+        "provider's API",
+        max_length=6,
+        choices=ApiBase,
+        default=ApiBase.GLOBAL,
+        help_text="Which of its APIs the account is at. An account in India may be at either: try the other one when "
+        "the provider refuses app id and secret.",
+    )
+    pulled_until = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Up to when the provider's own list of calls has been read."
+    )
+    pull_error = models.TextField(
+        blank=True, editable=False, help_text="Why the provider's list of calls could not be read at the last try."
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

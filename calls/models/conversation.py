@@ -20,7 +20,8 @@ class Conversation(models.Model):
     """The whole call, all its legs. Every column but ``tags`` is derived from its records by ``calls.summary``."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    account = models.ForeignKey("calls.Account", models.PROTECT, related_name="conversations")
+    # No index of its own: one of those below begins with it.
+    account = models.ForeignKey("calls.Account", models.PROTECT, db_index=False, related_name="conversations")
     external_id = models.CharField("provider's id", max_length=255, blank=True)
     direction = models.CharField(max_length=8, choices=Direction, default=Direction.UNKNOWN)
     state = models.CharField(max_length=5, choices=State, default=State.LIVE)
@@ -63,13 +64,14 @@ class Conversation(models.Model):
 class ConversationAlias(models.Model):
     """An id by which the provider refers to a conversation."""
 
-    account = models.ForeignKey("calls.Account", models.PROTECT, related_name="+")
+    account = models.ForeignKey("calls.Account", models.PROTECT, db_index=False, related_name="+")
     scheme = models.CharField(max_length=16)
     value = models.CharField(max_length=255)
     conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="aliases")
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["account", "scheme", "value"], name="alias_unique")]
+        # The value before the scheme: aliases are looked for by their values.
+        constraints = [models.UniqueConstraint(fields=["account", "value", "scheme"], name="alias_unique")]
 
     def __str__(self) -> str:
         return f"{self.scheme} {self.value}"

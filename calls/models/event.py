@@ -6,7 +6,8 @@ from calls.choices import EventKind
 class Event(models.Model):
     """Something that happened on a leg while it was up. Derived; see ``Conversation``."""
 
-    account = models.ForeignKey("calls.Account", models.PROTECT, related_name="+")
+    # No index of its own: the one below begins with it.
+    account = models.ForeignKey("calls.Account", models.PROTECT, db_index=False, related_name="+")
     conversation = models.ForeignKey("calls.Conversation", models.CASCADE, related_name="events")
     leg = models.ForeignKey("calls.Leg", models.CASCADE, null=True, blank=True, related_name="events")
     kind = models.CharField(max_length=19, choices=EventKind)

@@ -11,13 +11,23 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 
 from calls import numbers
-from calls.choices import Direction, Disposition
-from calls.models import Conversation, Leg
+from calls.choices import Direction, Disposition, GapKind
+from calls.models import BalanceReading, Conversation, Leg
 
 register = template.Library()
 
 EMPTY = "–"
 _ARROWS = {Direction.INBOUND: "call_received", Direction.OUTBOUND: "call_made", Direction.UNKNOWN: "question_mark"}
+
+
+GAPS = {
+    GapKind.OPENING: "First reading",
+    GapKind.NONE: "Explained",
+    GapKind.TOP_UP: "Top-up",
+    GapKind.MISSING: "Unexplained charge",
+    GapKind.ROUNDING: "Rounding",
+}
+_GAP_COLOURS = {GapKind.TOP_UP: "answered", GapKind.MISSING: "missed", GapKind.ROUNDING: "busy"}
 
 
 @register.filter
@@ -72,6 +82,16 @@ def outcome(subject: Conversation | Leg) -> str:
     word = subject.disposition or "live"
     label = Disposition(word).label if subject.disposition else "Live"
     return format_html('<span class="rl-word rl-{}">{}</span>', word, label)
+
+
+@register.filter
+def gap(reading: BalanceReading) -> str:
+    """Return why a balance is not what the one before and the charge would leave, as a coloured word."""
+    colour = _GAP_COLOURS.get(reading.gap_kind, "")
+    word = format_html(
+        '<span class="{}">{}</span>', f"rl-word rl-{colour}" if colour else "rl-muted", GAPS[reading.gap_kind]
+    )
+    return format_html('{} <span class="rl-muted">reordered</span>', word) if reading.is_reordered else word
 
 
 @register.filter

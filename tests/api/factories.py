@@ -9,7 +9,19 @@ from django.test import Client
 
 from calls.choices import AlertKind, Direction, Disposition, EventKind, Label, Role, Scope, State
 from calls.ids import new_id
-from calls.models import Account, Agent, Alert, ApiKey, BalanceReading, Conversation, Event, Leg, StoredRecord, Tag
+from calls.models import (
+    Account,
+    Agent,
+    Alert,
+    AlertRule,
+    ApiKey,
+    BalanceReading,
+    Conversation,
+    Event,
+    Leg,
+    StoredRecord,
+    Tag,
+)
 from webhooks.models import Delivery
 
 NOON = datetime(2021, 9, 22, 12, 0, tzinfo=UTC)
@@ -99,6 +111,7 @@ def a_reading(leg: Leg | None = None, **values: Any) -> BalanceReading:
         "conversation": leg.conversation,
         "leg": leg,
         "occurred_at": NOON,
+        "booked_at": values.get("occurred_at", NOON),
         "received_at": NOON,
         "balance": Decimal("878.9"),
         "charge": Decimal("0.45"),
@@ -108,7 +121,9 @@ def a_reading(leg: Leg | None = None, **values: Any) -> BalanceReading:
 
 def an_alert(**values: Any) -> Alert:
     account = values.pop("account", None) or an_account()
-    defaults = {"kind": AlertKind.LOW_BALANCE, "message": "The balance is low.", "opened_at": NOON}
+    rule = AlertRule.objects.create(name="Low", kind=AlertKind.LOW_BALANCE, opens_at=50)
+    moments = {"opened_at": NOON, "updated_at": NOON}
+    defaults = {"rule": rule, "kind": rule.kind, "message": "The balance is low."} | moments
     return Alert.objects.create(account=account, **(defaults | values))
 
 

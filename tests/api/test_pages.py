@@ -74,9 +74,9 @@ def test_legs_of_unknown_start_come_last_and_are_not_lost(client: Client) -> Non
     assert pages == [[legs[3].id, legs[1].id], [legs[4].id, legs[2].id], [legs[0].id]]
 
 
-def test_balances_of_one_second_come_in_the_order_of_the_money(client: Client, get: Get) -> None:
-    for balance in [10, 8, 9]:
-        a_reading(balance=balance)
+def test_balances_of_one_second_come_in_the_order_in_which_they_were_booked(client: Client, get: Get) -> None:
+    for place, balance in [(0, 10), (2, 8), (1, 9)]:
+        a_reading(balance=balance, booked_at=NOON + timedelta(microseconds=place))
     page = get("balances/", page_size=2)
     rest = client.get(page["next"]).json()
     assert [row["balance"] for row in page["results"] + rest["results"]] == ["8.000000", "9.000000", "10.000000"]

@@ -7,6 +7,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 
 from calls.models import ConversationRedirect
@@ -151,12 +152,18 @@ def test_an_account_shows_its_latest_balance_by_the_providers_clock(get: Get) ->
         "balance": {"balance": "700.000000", "occurred_at": "2021-09-22T12:00:05Z"},
     }
     assert (second["slug"], second["balance"]) == ("new", None)
-    assert get("accounts/new/") == second
+    assert get("accounts/new/") == second | {"runway": None}
+    assert get("accounts/delhi-support/")["runway"] == {
+        "empty_at": None,
+        "low": None,
+        "high": None,
+        "text": "How long the balance lasts can be said after 7 days of calls.",
+    }
     assert [row["slug"] for row in get("accounts/", provider="telecmi")["results"]] == ["new"]
 
 
 def test_a_balance_reading_shows_its_gap(get: Get) -> None:
-    reading = a_reading(gap=Decimal("-1.5"))
+    reading = a_reading(gap=Decimal("-1.5"), gap_kind="missing", gap_since=NOON - timedelta(minutes=5))
     assert get("balances/")["results"] == [
         {
             "account": "delhi-support",
@@ -166,6 +173,10 @@ def test_a_balance_reading_shows_its_gap(get: Get) -> None:
             "balance": "878.900000",
             "charge": "0.450000",
             "gap": "-1.500000",
+            "gap_kind": "missing",
+            "gap_since": "2021-09-22T11:55:00Z",
+            "reason": "The balance fell by more than the charge: a charge without a call, or a CDR that never came.",
+            "booked_at": "2021-09-22T12:00:00Z",
         }
     ]
 
@@ -176,6 +187,34 @@ def test_alerts_tell_whether_they_are_open(get: Get) -> None:
     assert [row["id"] for row in get("alerts/", open="true")["results"]] == [alert.id]
     assert [row["cleared_at"] for row in get("alerts/", open="false")["results"]] == ["2021-09-22T13:00:00Z"]
     assert [row["kind"] for row in get("alerts/", kind="low_balance")["results"]] == ["low_balance"] * 2
+
+
+def test_an_alert_tells_its_rule_its_value_and_where_to_look(get: Get) -> None:
+    staff = User.objects.create_user("asha", is_staff=True)
+    page = {"label": "The calls", "page": "admin:calls_conversation_changelist", "query": {"did": "+91 80"}, "args": []}
+    gone = {"label": "A page of an older version", "page": "admin:calls_gone", "query": {}, "args": ["7"]}
+    alert = an_alert(
+        subject="+918000000000", value=Decimal("12.5"), evidence=[page, gone], acknowledged_at=NOON, assigned_to=staff
+    )
+    (row,) = get("alerts/", acknowledged="true")["results"]
+    assert row == {
+        "id": alert.pk,
+        "account": "delhi-support",
+        "kind": "low_balance",
+        "rule": "Low",
+        "subject": "+918000000000",
+        "message": "The balance is low.",
+        "value": "12.500000",
+        "evidence": [{"label": "The calls", "url": "http://testserver/admin/calls/conversation/?did=%2B91+80"}],
+        "opened_at": "2021-09-22T12:00:00Z",
+        "cleared_at": None,
+        "acknowledged_at": "2021-09-22T12:00:00Z",
+        "assigned_to": "asha",
+    }
+    assert get("alerts/", acknowledged="false")["results"] == []
+    other = an_alert()
+    (row,) = get("alerts/", acknowledged="false")["results"]
+    assert (row["id"], row["value"], row["acknowledged_at"], row["assigned_to"]) == (other.pk, None, None, None)
 
 
 def test_live_shows_the_calls_going_on_with_their_legs(get: Get) -> None:
@@ -275,6 +314,7 @@ def a_whole_call() -> None:
         "legs/",
         "events/",
         "balances/",
+        "accounts/delhi-support/statement/",
         "alerts/",
         "live/",
         "deliveries/",

@@ -43,7 +43,7 @@ def test_the_schema_is_open_and_valid() -> None:
     document = response.json()
     assert document["openapi"] == "3.1.1"
     validate(document)
-    assert len(document["paths"]) == 12
+    assert len(document["paths"]) == 13
 
 
 def test_the_page_of_the_schema_uses_files_of_this_server_only() -> None:
@@ -92,10 +92,10 @@ def test_the_api_does_what_its_schema_says(api: schemathesis.schemas.BaseSchema,
         case.call_and_validate()
 
     operations = [result.ok() for result in api.get_all_operations()]
-    assert len(operations) == 12
+    assert len(operations) == 13
     if mode == GenerationMode.NEGATIVE:  # where only the path varies, any text is valid
         operations = [operation for operation in operations if list(operation.query)]
-        assert len(operations) == 9
+        assert len(operations) == 10
     for operation in operations:
         run = hypothesis.given(case=operation.as_strategy(generation_mode=mode))(check)
         hypothesis.settings(

@@ -23,6 +23,7 @@ from calls.models import (
     Account,
     Agent,
     Alert,
+    AlertRule,
     ApiKey,
     BalanceReading,
     Conversation,
@@ -629,10 +630,16 @@ def test_a_key_can_be_deactivated_and_keeps_its_digest(admin_client):
     assert changed.digest == key.digest
 
 
+def an_alert(account, message, **values):
+    rule = AlertRule.objects.create(name=message, kind="low_balance", opens_at=50)
+    moments = {"opened_at": START, "updated_at": START}
+    return Alert.objects.create(rule=rule, account=account, kind=rule.kind, message=message, **moments, **values)
+
+
 def test_readings_and_alerts_are_looked_at_only(admin_client, account):
     call = take_in_call(account)
     reading = BalanceReading.objects.get(conversation=call)
-    alert = Alert.objects.create(account=account, kind="low_balance", message="Low", opened_at=START, reading=reading)
+    alert = an_alert(account, "Low")
     for model, row in [("balancereading", reading), ("alert", alert)]:
         page = f"/admin/calls/{model}/{row.pk}/change/"
         assert admin_client.get(f"/admin/calls/{model}/").status_code == 200
@@ -644,8 +651,8 @@ def test_readings_and_alerts_are_looked_at_only(admin_client, account):
 
 
 def test_open_alerts_are_filtered_for(admin_client, account):
-    Alert.objects.create(account=account, kind="low_balance", message="Past", opened_at=START, cleared_at=START)
-    still = Alert.objects.create(account=account, kind="low_balance", message="Now", opened_at=START)
+    an_alert(account, "Past", cleared_at=START)
+    still = an_alert(account, "Now")
     assert rows(admin_client.get("/admin/calls/alert/", {"open": "1"})) == [still]
 
 

@@ -81,6 +81,11 @@ class Sender:
         """Begin no further request."""
         self._is_stopped.set()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the last answer is in."""
+        return not self._thread.is_alive()
+
     def wait_for_more(self, count: int) -> None:
         """Return when so many more requests have ended."""
         wanted = len(self.sent) + count

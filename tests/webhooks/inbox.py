@@ -31,7 +31,7 @@ def deliver_file(account: Account, provider: str, name: str, *, received_at: dat
         content = json.dumps(wire["payload"]).encode()
     else:
         content = urlencode(wire["payload"]).encode()
-    query, body = (content, b"") if method == "GET" else (b"", content)
+    query, body = (content, b"") if method == "GET" else (wire.get("query", "").encode(), content)
     arrived = received_at or datetime.fromisoformat(wire["received_at"])
     return _store(account, method, content_type, query, body, arrived)
 

@@ -272,8 +272,7 @@ ACCOUNT = {
     "phone_region": "IN",
     "silence_minutes": "240",
     "allowed_networks": "",
-    "low_balance_mark": "",
-    "alert_emails": "",
+    "business_hours": "",
 }
 
 
@@ -296,9 +295,8 @@ def test_a_new_account_shows_the_whole_webhook_url_to_copy(admin_client, setting
         ("phone_region", "ZZ", "two capital letters such as IN"),
         ("silence_minutes", "1", "greater than or equal to 5"),
         ("allowed_networks", "203.0.113.0/24\nhome", "“home” is not an address or network"),
-        ("low_balance_mark", "-1", "greater than or equal to 0"),
-        ("low_balance_mark", "NaN", "Enter a number"),
-        ("alert_emails", "ops@example.com\nnobody", "“nobody” is not an e-mail address"),
+        ("business_hours", "Mon-Fry 09:00-18:00", "“Mon-Fry 09:00-18:00” is not understood"),
+        ("business_hours", "Sat 14:00-10:00", "Write for example Mon-Fri 09:00-18:00"),
     ],
 )
 def test_a_wrong_value_is_named_and_nothing_is_stored(admin_client, field, value, words):

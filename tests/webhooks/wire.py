@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 from calls.records import AccountFacts, Record
 from calls.summary import CallSummary, Entry, summarize
@@ -47,8 +48,11 @@ class WireFile(NamedTuple):
 
     def records(self, **changes: object) -> list[Record]:
         """Return what the adapter makes of it, with ``changes`` to its fields."""
-        parse = PROVIDERS[self.provider].parse
-        return parse({**self.payload(), **changes}, received_at=self.received_at, account=self.account)
+        provider, payload = PROVIDERS[self.provider], {**self.payload(), **changes}
+        if self.content["method"] == "PULL" and provider.pull:
+            asked = dict(parse_qsl(self.content["query"]))
+            return provider.pull.parse(payload, asked=asked, received_at=self.received_at, account=self.account)
+        return provider.parse(payload, received_at=self.received_at, account=self.account)
 
     def entries(self) -> list[Entry]:
         return [Entry(record, self.received_at) for record in self.records()]

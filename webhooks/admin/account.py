@@ -8,8 +8,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied, ValidationError
-from django.core.validators import validate_email
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -19,11 +18,19 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
+from unfold.widgets import (
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
+from calls.admin import statement
 from calls.admin.base import BaseAdmin
 from calls.ids import new_id
 from calls.models import Account
+from calls.sealing import seal
+from calls.templatetags import words
 from webhooks import inbox
 from webhooks.admin.labels import label_of
 from webhooks.models import Delivery, Endpoint
@@ -34,28 +41,39 @@ ENDPOINTS = 2
 
 
 class AccountForm(forms.ModelForm):
-    """The provider is chosen once; alert addresses are checked one by one."""
+    """The provider is chosen once."""
 
     provider = forms.ChoiceField(
         choices=[(slug, provider.label) for slug, provider in PROVIDERS.items()],
         widget=UnfoldAdminSelectWidget,
         help_text="Cannot be changed later.",
     )
+    api_secret = forms.CharField(
+        label="API secret",
+        required=False,
+        max_length=500,
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
+        help_text="From the provider's portal. It is stored sealed and never shown again. Empty: leave it as it is.",
+    )
+    forget_secret = forms.BooleanField(
+        label="Forget the API secret",
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text="The provider's lists of calls are read no more.",
+    )
 
     class Meta:
         widgets = {
             "allowed_networks": UnfoldAdminTextareaWidget({"rows": 3}),
-            "alert_emails": UnfoldAdminTextareaWidget({"rows": 3}),
+            "business_hours": UnfoldAdminTextareaWidget({"rows": 3}),
         }
 
-    def clean_alert_emails(self) -> str:
-        addresses = self.cleaned_data["alert_emails"].split()
-        for address in addresses:
-            try:
-                validate_email(address)
-            except ValidationError as error:
-                raise ValidationError(f"“{address}” is not an e-mail address.") from error
-        return "\n".join(addresses)
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        keeps_secret = self.instance.sealed_secret and not cleaned.get("forget_secret")
+        if (cleaned.get("api_secret") or keeps_secret) and not cleaned.get("app_id", "").isdecimal():
+            self.add_error("app_id", "The provider's API needs an app id that is a number, such as 2222223.")
+        return cleaned
 
 
 @admin.register(Account)
@@ -70,7 +88,7 @@ class AccountAdmin(BaseAdmin):
         (None, {"fields": ["slug", "name", "provider", "app_id", "is_active"]}),
         ("How its deliveries are read", {"fields": ["unit", "time_zone", "phone_region", "silence_minutes"]}),
         ("Who may send", {"fields": ["allowed_networks"]}),
-        ("Low balance", {"fields": ["low_balance_mark", "alert_emails"]}),
+        ("When somebody is there", {"fields": ["business_hours"]}),
     ]
 
     @display(description="name")
@@ -82,21 +100,42 @@ class AccountAdmin(BaseAdmin):
         return label_of(account)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
-        return ["provider", "provider_label"] if obj else []
+        return ["provider", "provider_label", "pull_state"] if obj else []
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> list:
         """Show the provider's name, not its slug, once it is chosen."""
         names = {"provider": "provider_label"} if obj else {}
-        return [
+        shown = [
             (title, {"fields": [names.get(name, name) for name in options["fields"]]})
             for title, options in self.fieldsets
         ]
+        if obj and PROVIDERS[obj.provider].pull:
+            can_change = self.has_change_permission(request, obj)
+            secret = ["api_secret", *(["forget_secret"] if obj.sealed_secret else [])] if can_change else []
+            shown.append(("What calls cost, by the provider's API", {"fields": ["pull_state", "api_base", *secret]}))
+        return shown
+
+    @display(description="state")
+    def pull_state(self, account: Account) -> str:
+        if not account.sealed_secret:
+            return "No API secret is set, so the provider's lists of calls are not read."
+        read = "nothing has been read yet"
+        if account.pulled_until:
+            read = format_html("calls up to {} have been read", words.moment(account.pulled_until))
+        text = format_html("An API secret is set; {}.", read)
+        if not account.pull_error:
+            return text
+        return format_html('{} <strong class="rl-flag">The last try failed.</strong> {}', text, account.pull_error)
 
     def has_delete_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
         # Django's own page would load every delivery of the account, to say that they protect it.
         return obj is not None and not _is_used(obj) and super().has_delete_permission(request, obj)
 
     def save_model(self, request: HttpRequest, obj: Account, form: forms.ModelForm, change: bool) -> None:
+        if secret := form.cleaned_data.get("api_secret"):
+            obj.sealed_secret, obj.pull_error = seal(secret, settings.SECRET_KEY), ""
+        elif form.cleaned_data.get("forget_secret"):
+            obj.sealed_secret, obj.pull_error = "", ""
         super().save_model(request, obj, form, change)
         if not change:
             Endpoint.issue(obj)
@@ -108,13 +147,17 @@ class AccountAdmin(BaseAdmin):
         return redirect("admin:calls_account_change", obj.pk)
 
     def get_urls(self) -> list[URLPattern]:
+        page = self.admin_site.admin_view
+
         def post(route: str, view: Any, name: str) -> URLPattern:
-            return path(route, self.admin_site.admin_view(require_POST(view)), name=name)
+            return path(route, page(require_POST(view)), name=name)
 
         return [
             post("<int:pk>/new-url/", self.new_url, "calls_account_new_url"),
             post("<int:pk>/retire-url/<int:endpoint_pk>/", self.retire_url, "calls_account_retire_url"),
             post("<int:pk>/test-delivery/", self.send_test_delivery, "calls_account_test_delivery"),
+            path("<int:pk>/statement/", page(statement.page), name="calls_account_statement"),
+            path("<int:pk>/statement/csv/", page(statement.export), name="calls_account_statement_csv"),
             *super().get_urls(),
         ]
 
@@ -177,7 +220,10 @@ class AccountAdmin(BaseAdmin):
                 "retired_count": account.endpoints.count() - _valid(account).count(),
                 "is_used": _is_used(account),
                 "can_change_account": self.has_change_permission(request),
-                "newest": Delivery.objects.filter(account=account).only("received_at").first(),
+                "newest": Delivery.objects.filter(account=account)
+                .exclude(method=Delivery.PULL)
+                .only("received_at")
+                .first(),
             }
         return super().render_change_form(request, context, **kwargs)
 

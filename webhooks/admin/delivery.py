@@ -1,17 +1,15 @@
 """The inbox: what came in, what was not understood and why, and the button that has it read again."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
-from django.core.handlers.asgi import ASGIRequest
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html
@@ -20,6 +18,7 @@ from unfold.contrib.filters.admin import DropdownFilter, RelatedDropdownFilter
 from unfold.decorators import display
 
 from calls.admin.base import ReadOnlyAdmin, TimeRangeFilter
+from calls.admin.streaming import download
 from calls.models import Conversation, StoredRecord
 from calls.templatetags import words
 from webhooks import bell, figures, processing
@@ -169,10 +168,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
             return redirect("admin:webhooks_delivery_changelist")
         logger.info("%s exports deliveries: %s", request.user, request.GET.urlencode() or "all but repeats")
         lines = (b"".join(batch) for batch in export(chosen))
-        # Under ASGI Django would read a plain iterator to its end before it sent anything.
-        streamed = _asynchronously(lines) if isinstance(request, ASGIRequest) else lines
-        headers = {"Content-Disposition": 'attachment; filename="deliveries.ndjson"', "Cache-Control": "no-store"}
-        return StreamingHttpResponse(streamed, content_type="application/x-ndjson", headers=headers)
+        return download(request, lines, "application/x-ndjson", "deliveries.ndjson")
 
     def get_fieldsets(self, request: HttpRequest, obj: Delivery | None = None) -> list:
         return []  # the page's own template shows everything
@@ -215,8 +211,3 @@ class DeliveryAdmin(ReadOnlyAdmin):
             and delivery.error_class != "TooLarge",
         }
         return super().render_change_form(request, context, **kwargs)
-
-
-async def _asynchronously(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while piece := await sync_to_async(next)(pieces, b""):
-        yield piece

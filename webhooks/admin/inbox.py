@@ -1,6 +1,6 @@
 """The page of the inbox: how much comes in, what waits, what was not understood, and when we seem to have been away."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -9,14 +9,13 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import timezone
 
+from calls.admin.base import time_range
 from calls.counting import CAP
 from webhooks import figures
 from webhooks.admin.labels import ADVICE
 from webhooks.models import Delivery
 
-INSTANT = timedelta(microseconds=1)
 ORDER = [Delivery.Status(name) for name in ("processed", "ignored", "repeat", "pending", "quarantined")]
 """From the foot of a bar to its top."""
 
@@ -74,11 +73,7 @@ def list_url(
     query: dict[str, Any] = {"status__exact": status}
     if account:
         query["account__id__exact"] = account
-    for edge, moment in (("from", since), ("to", until and until - INSTANT)):
-        if moment:
-            local = timezone.localtime(moment)
-            query[f"received_at_{edge}_0"] = f"{local:%Y-%m-%d}"
-            query[f"received_at_{edge}_1"] = f"{local:%H:%M:%S.%f}"
+    query |= time_range("received_at", since, until)
     return f"{reverse('admin:webhooks_delivery_changelist')}?{urlencode(query)}"
 
 

@@ -6,7 +6,13 @@ from calls.ids import new_id
 
 
 class Delivery(models.Model):
-    """One HTTP request from a provider, byte for byte. Written before the answer; only its status changes later."""
+    """One HTTP request from a provider, byte for byte. Written before the answer; only its status changes later.
+
+    Or one page of the provider's own list of calls, which we asked for: its method is ``PULL``, its query says what was
+    asked, its body is the answer.
+    """
+
+    PULL = "PULL"
 
     class Status(models.TextChoices):
         PENDING = "pending", "Pending"

@@ -16,6 +16,8 @@ from calls.records import AccountFacts, AgentRef, Alias, LegCdr, LiveEvent, Reco
 from webhooks.errors import BadField, UnknownWord, UnrecognizedPayload
 from webhooks.reader import Reader
 
+SHAPE_FIELDS = ("type", "Direction", "Status", "callstatus")
+"""Their words tell what kind of payload it is."""
 TYPE_WORDS = {"call_report": True, "live_call": False}
 """Whether it is a final report; often not said."""
 DIRECTION_WORDS = {"ivr": Direction.INBOUND, "webobd": Direction.OUTBOUND}

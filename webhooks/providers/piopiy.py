@@ -14,6 +14,8 @@ from calls.records import AccountFacts, Alias, LegCdr, LiveEvent, Record
 from webhooks.errors import BadField, UnknownWord, UnrecognizedPayload, WrongAccount
 from webhooks.reader import Reader
 
+SHAPE_FIELDS = ("type", "direction", "leg", "status")
+"""Their words tell what kind of payload it is."""
 CDR_WORDS = {"answered": Disposition.ANSWERED, "missed": Disposition.MISSED}
 
 # The bare words are those of the older and India dialects. Leg b's form of “answered” is called out_bridged, which the

@@ -7,13 +7,15 @@ wire file of tests/deliveries/telecmi.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from calls.choices import Direction, Disposition, EventKind, Label, Role
 from calls.records import AccountFacts, AgentRef, Alias, LegCdr, LiveEvent, Record
-from webhooks.errors import BadField, DeliveryError, UnknownWord, UnrecognizedPayload, WrongAccount
+from webhooks.errors import BadField, DeliveryError, Refused, UnknownWord, UnrecognizedPayload, WrongAccount
 from webhooks.reader import Reader
 
+SHAPE_FIELDS = ("type", "direction", "leg", "status")
+"""Their words tell what kind of payload it is."""
 TYPE_WORDS = {"cdr": True, "event": False}
 """Whether it is a final report; the 2019 dialect does not say."""
 DIRECTION_WORDS = {"inbound": Direction.INBOUND, "outbound": Direction.OUTBOUND}
@@ -58,7 +60,7 @@ def parse(payload: Mapping[str, object], *, received_at: datetime, account: Acco
     """
     reader = Reader(payload, received_at=received_at)
     if reader.has("cdr"):
-        return _rows(payload["cdr"], received_at)
+        return _rows(payload["cdr"], received_at, Direction.UNKNOWN)
     _check_account(reader, account)
     if not reader.word("status") and not reader.word("type"):
         if reader.text("cmiuuid") and reader.phone("from") and reader.phone("to"):
@@ -228,7 +230,7 @@ def _without_app_id(text: str) -> str:
     return name if name and app_id.isdecimal() else text
 
 
-def _rows(rows: object, received_at: datetime) -> list[Record]:
+def _rows(rows: object, received_at: datetime, direction: Direction) -> list[Record]:
     """Return the records of the rows ``{"count" or "total": …, "cdr": [row, …]}``, as answered-call and the like give.
 
     One that fails does not keep the others back.
@@ -239,7 +241,7 @@ def _rows(rows: object, received_at: datetime) -> list[Record]:
     failures: list[DeliveryError] = []
     for row in rows:
         try:
-            records.append(_row(row, received_at))
+            records.append(_row(row, received_at, direction))
         except DeliveryError as failure:
             failures.append(failure)
     if failures:
@@ -248,9 +250,10 @@ def _rows(rows: object, received_at: datetime) -> list[Record]:
     return records
 
 
-def _row(row: object, received_at: datetime) -> LegCdr:
+def _row(row: object, received_at: datetime, direction: Direction) -> LegCdr:
     """Return what one row adds to a call. It says neither direction nor outcome: those are of the question asked.
 
+    It names no leg either (``cmiuid`` may be that of any), so it joins whichever leg is known.
     A missed call has length and price too (page missed-call: 4 seconds billed), so they prove no answer.
     """
     if not isinstance(row, Mapping):
@@ -265,12 +268,16 @@ def _row(row: object, received_at: datetime) -> LegCdr:
         agent, from_number = agent or _without_app_id(from_number), ""
     name = reader.text("name")
     recording = reader.text("filename", limit=2000)
+    to_number = reader.phone("to")
+    customer_numbers = {Direction.INBOUND: from_number, Direction.OUTBOUND: to_number}
     return LegCdr(
         aliases=(Alias("uuid", uuid),),
         leg_id=uuid,
         label=Label.A,
+        call_direction=direction,
         from_number=from_number,
-        to_number=reader.phone("to"),
+        to_number=to_number,
+        customer_number=customer_numbers.get(direction, ""),
         agent=AgentRef(external_id=agent) if agent else None,
         call_started_by=reader.epoch_ms("time"),
         duration_seconds=reader.seconds("duration"),
@@ -278,3 +285,81 @@ def _row(row: object, received_at: datetime) -> LegCdr:
         recording=recording if reader.flag("record") else "",
         extra_params=({} if name in {"", "unknown"} else {"name": name}) | reader.rest(),
     )
+
+
+# --- The pull API: pages answered-call, missed-call, out-answered, out-missed, and those of chub-india ---------------
+
+
+class Edition(NamedTuple):
+    """One of the two APIs: where it is, its lists of calls, and the name under which it wants the secret."""
+
+    address: str
+    lists: tuple[str, ...]
+    secret_field: str
+
+
+EDITIONS = {
+    "global": Edition("https://rest.telecmi.com/v2", ("answered", "missed", "out_answered", "out_missed"), "secret"),
+    # chub-india documents no list of answered outgoing calls.
+    "india": Edition("https://piopiy.telecmi.com/v1", ("answered", "missed", "outmissed"), "token"),
+}
+LISTS = {
+    "answered": Direction.INBOUND,
+    "missed": Direction.INBOUND,
+    "out_answered": Direction.OUTBOUND,
+    "out_missed": Direction.OUTBOUND,
+    "outmissed": Direction.OUTBOUND,
+}
+PAGE_ROWS = 20
+"""The most that it gives at a time."""
+
+
+def question(
+    edition: Edition, *, app_id: str, secret: str, begin: datetime, end: datetime, page: int
+) -> dict[str, object]:
+    """Return the JSON object that asks for one page of a list; ``app_id`` has to be a number.
+
+    The times are UTC milliseconds. Whether the end counts is not documented: here it is the last one before ``end``.
+    """
+    return {
+        "appid": int(app_id),  # a string is refused
+        edition.secret_field: secret,
+        "start_date": round(begin.timestamp() * 1000),
+        "end_date": round(end.timestamp() * 1000) - 1,
+        "page": page,
+        "limit": PAGE_ROWS,
+    }
+
+
+def answer(payload: Mapping[str, object], *, received_at: datetime) -> tuple[int, int]:
+    """Return how many calls the whole list has, and how many this page of it.
+
+    Raises ``Refused`` when it is no page: ``code`` says so, also within an answer of HTTP 200; ``BadField`` when it
+    makes no sense.
+    """
+    reader = Reader(payload, received_at=received_at)
+    code = reader.text("code")
+    if code == "404":
+        raise Refused("code 404: the provider does not know this app id and secret")
+    if code not in {"", "200"}:
+        raise Refused(f"code {code}: the provider refuses the request")
+    rows = payload.get("cdr")
+    if not isinstance(rows, list):
+        raise BadField("expected a list of rows", field="cdr", value=rows)
+    total = reader.text("count", "total")
+    if not total.isdecimal():
+        raise BadField("expected the number of calls", field="count", value=total)
+    return int(total), len(rows)
+
+
+def parse_pulled(
+    payload: Mapping[str, object], *, asked: Mapping[str, str], received_at: datetime, account: AccountFacts
+) -> list[Record]:
+    """Return a record for each row of a page; ``asked`` names, as ``list``, the list that it is of.
+
+    Raises as ``parse`` does for a batch.
+    """
+    name = asked.get("list", "")
+    if name not in LISTS:
+        raise UnrecognizedPayload(f"expected one of {', '.join(LISTS)}", field="list", value=name)
+    return _rows(payload.get("cdr"), received_at, LISTS[name])

@@ -75,7 +75,8 @@ def _items(
     items = []
     for delivery in shown:
         records = [load_record(body) for body in told[delivery.pk]]
-        subject = versions.subject(records)
+        # A page of a list speaks of many calls: it is no version of what speaks of this one.
+        subject = None if delivery.method == Delivery.PULL else versions.subject(records)
         former = newest.get(subject) if subject else None
         if subject:
             newest[subject] = delivery
@@ -136,6 +137,7 @@ def quarantined_count() -> dict[str, Any]:
 
 @register.simple_tag
 def last_deliveries() -> QuerySet[Account]:
-    """Return the accounts, each with ``last_received_at``: when its newest delivery came, or ``None``."""
-    newest = Delivery.objects.filter(account=OuterRef("pk")).order_by("-received_at", "-id")
+    """Return the accounts, each with ``last_received_at``: when the provider last sent one, or ``None``."""
+    sent = Delivery.objects.exclude(method=Delivery.PULL)
+    newest = sent.filter(account=OuterRef("pk")).order_by("-received_at", "-id")
     return Account.objects.annotate(last_received_at=Subquery(newest.values("received_at")[:1]))

@@ -1,0 +1,1 @@
+"""Alerts: what is watched (``kinds``), the decisions (``engine``), and telling people (``notices``, ``channels``)."""

@@ -1,0 +1,109 @@
+"""Posting to a checked address, with real servers: under its name, to no other, and not for longer than allowed."""
+
+import datetime
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from calls.addresses import check_outgoing
+from calls.outgoing import Failure, post
+from tests.sinks import web_sink
+
+LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
+NAME = "hooks.example.com"
+
+
+@pytest.fixture
+def sink():
+    with web_sink() as sink:
+        yield sink
+
+
+def checked(url, *addresses):
+    return check_outgoing(url, allowed=LOOPBACK, resolver=lambda host, port: addresses or ("127.0.0.1",))
+
+
+def test_it_connects_to_the_checked_address_under_the_name(sink):
+    assert post(checked(f"http://{NAME}:{sink.port}/in?key=1"), b"hello", {"X-One": "1"}) == 200
+    path, headers, body = sink.posts[0]
+    assert (path, headers["Host"], headers["X-One"], body) == ("/in?key=1", f"{NAME}:{sink.port}", "1", b"hello")
+
+
+def test_it_goes_on_to_the_next_address_when_one_refuses(sink):
+    assert post(checked(f"http://{NAME}:{sink.port}/", "127.9.9.9", "127.0.0.1"), b"", {}) == 200
+
+
+def test_it_follows_no_redirect(sink):
+    sink.answer = lambda post: 302
+    assert post(checked(f"http://{NAME}:{sink.port}/in"), b"", {}) == 302
+    assert [one.path for one in sink.posts] == ["/in"]
+
+
+def test_it_takes_no_certificate_but_one_of_the_name(sink, tmp_path):
+    certificate = self_signed(NAME, tmp_path / "server.pem")
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(certificate)
+    sink.server.socket = server_side.wrap_socket(sink.server.socket, server_side=True)
+    ours = ssl.create_default_context(cafile=certificate)
+    assert post(checked(f"https://{NAME}:{sink.port}/"), b"", {}, ssl_context=ours) == 200
+    with pytest.raises(Failure, match="not valid for"):
+        post(checked(f"https://other.example.com:{sink.port}/"), b"", {}, ssl_context=ours)
+    with pytest.raises(Failure, match="self-signed"):
+        post(checked(f"https://{NAME}:{sink.port}/"), b"", {})
+
+
+@pytest.mark.parametrize("begins_with", [b"HTTP/1.1 200 OK\r\nX-Slow: ", b"", b"HTTP/1.1 100 Continue\r\n\r\n"])
+def test_an_answer_that_drips_in_is_given_up_in_time(begins_with):
+    """Each byte comes well within the time limit of a single read."""
+    is_over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip():
+            connection, _ = listener.accept()
+            connection.sendall(begins_with)
+            while not is_over.wait(0.05):
+                try:
+                    connection.sendall(b"x" if begins_with else b"")
+                except OSError:
+                    break
+            connection.close()
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        began = time.monotonic()
+        with pytest.raises(Failure):
+            post(checked(f"http://{NAME}:{listener.getsockname()[1]}/"), b"", {}, seconds=0.5)
+        assert time.monotonic() - began < 5  # without the limit it would not end at all
+        is_over.set()
+        dripping.join()
+
+
+def self_signed(name, path):
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
