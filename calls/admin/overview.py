@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
-from calls import burn, ledger
+from calls import burn
 from calls.choices import Disposition, State
 from calls.counting import CAP, count_up_to_cap
 from calls.models import Account, Alert, BalanceReading, Conversation
@@ -34,9 +34,8 @@ def add_overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any
 def _balances() -> list[tuple[Account, BalanceReading, str]]:
     """Return the active accounts that tell a balance, the newest, and in words how long it lasts."""
     now = timezone.now()
-    accounts = Account.objects.filter(is_active=True)
-    newest = [(account, ledger.current(account)) for account in accounts]
-    return [(account, reading, words(burn.runway_of(account, now), now)) for account, reading in newest if reading]
+    found = burn.runways(Account.objects.filter(is_active=True), now)
+    return [(account, reading, words(lasting, now)) for account, (reading, lasting) in found.items()]
 
 
 def _figures() -> list[dict[str, Any]]:

@@ -99,8 +99,8 @@ class RunwaySerializer(serializers.Serializer):
     """How long an account's balance lasts, going by its own spend at each hour of the week."""
 
     empty_at = Moment(allow_null=True, help_text="When it is expected to be used up; null when that cannot be said.")
-    low = Moment(allow_null=True, help_text="In four of five cases it is not used up before this …")
-    high = Moment(allow_null=True, help_text="… nor later than this.")
+    low = Moment(allow_null=True, help_text="In about three of four cases it is used up between this …")
+    high = Moment(allow_null=True, help_text="… and this.")
     text = Text(help_text="The same in words, or why it cannot be said.")
 
 

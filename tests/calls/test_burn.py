@@ -1,8 +1,13 @@
+"""What empties balances, by the readings, and the pages that say how long they last."""
+
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import pytest
+import time_machine
+
 from calls import burn
-from calls.models import BalanceReading
+from calls.models import Account, BalanceReading
 from tests.calls.reports import NOON, paid_call, take
 
 
@@ -25,14 +30,32 @@ def test_an_account_whose_calls_tell_no_balance_says_so(account):
     assert burn.runway_of(account).reason == "No call of this account has told a balance."
 
 
+def burn_evenly(account: Account) -> datetime:
+    """Take in three weeks of 2 an hour that leave 152, and return their end."""
+    begin, hours = datetime(2026, 1, 5, tzinfo=UTC), 21 * 24
+    end = begin + timedelta(hours=hours)
+    calls = [(number, begin + timedelta(hours=number)) for number in range(hours)]
+    take(account, *(paid_call(n, balance=str(150 + 2 * (hours - n)), cost="2", at=at) for n, at in calls))
+    return end
+
+
 def test_the_runway_of_an_account_goes_by_its_own_readings(account):
-    balance, begin = Decimal(5000), datetime(2026, 1, 5, tzinfo=UTC)
-    reports = []
-    for number in range(21 * 24):
-        balance -= 2
-        end = begin + timedelta(hours=number)
-        reports.append(paid_call(number, balance=str(balance), cost="2", at=end))
-    take(account, *reports)
-    at = begin + timedelta(days=21)
-    found = burn.runway_of(account, at)
-    assert abs((found.empty_at - at) / timedelta(hours=1) - float(balance / 2)) < 24
+    end = burn_evenly(account)
+    found = burn.runway_of(account, end)
+    assert abs(found.empty_at - end - timedelta(hours=76)) < timedelta(minutes=1)
+    assert found.low <= found.empty_at <= found.high
+
+
+def test_what_came_later_does_not_change_what_was_foreseen(account):
+    end = burn_evenly(account)
+    before = burn.runway_of(account, end)
+    take(account, paid_call(9999, balance="99999", cost="2", at=end + timedelta(hours=1)))
+    assert burn.runway_of(account, end) == before
+
+
+@pytest.mark.parametrize("address", ["", "calls/account/{}/change/", "calls/account/{}/statement/"])
+def test_staff_read_how_long_the_balance_lasts(account, admin_client, address):
+    with time_machine.travel(burn_evenly(account)):
+        text = admin_client.get(f"/admin/{address.format(account.pk)}").content.decode()
+    assert "152.00 INR" in text
+    assert "empty in about 3 days 4 hours" in text.lower()

@@ -25,6 +25,7 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
+from calls import burn, ledger, runway
 from calls.admin import statement
 from calls.admin.base import BaseAdmin
 from calls.ids import new_id
@@ -225,6 +226,9 @@ class AccountAdmin(BaseAdmin):
                 .only("received_at")
                 .first(),
             }
+            if request.user.has_perm("calls.view_balancereading") and (reading := ledger.current(account)):
+                now = timezone.now()
+                context |= {"balance": reading.balance, "runway": runway.words(burn.runway_of(account, now), now)}
         return super().render_change_form(request, context, **kwargs)
 
     def _account(self, request: HttpRequest, pk: int) -> Account:
