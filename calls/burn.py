@@ -14,14 +14,7 @@ from calls.choices import GapKind
 from calls.models import Account, BalanceReading
 from calls.runway import WEEKS, Runway, runway
 
-
-def hourly_burn(account: Account, since: datetime, until: datetime) -> dict[datetime, Decimal]:
-    """Return what was burnt between the two, in the account's unit, by the hour of UTC it began in.
-
-    That is what calls were charged and what nobody has explained: a monthly fee empties a balance too. Money that was
-    added is not in it. Hours without a reading are left out.
-    """
-    return _hourly_burns([account], since, until).get(account.pk, {})
+NO_BALANCE = "No call of this account has told a balance."
 
 
 def runway_of(account: Account, at: datetime | None = None) -> Runway:
@@ -29,9 +22,8 @@ def runway_of(account: Account, at: datetime | None = None) -> Runway:
 
     Without a balance, or with too little history, its ``reason`` says so.
     """
-    for _, found in runways([account], at or timezone.now()).values():
-        return found
-    return Runway(reason="No call of this account has told a balance.")
+    _, found = runways([account], at or timezone.now()).get(account, (None, Runway(reason=NO_BALANCE)))
+    return found
 
 
 def runways(accounts: Iterable[Account], at: datetime) -> dict[Account, tuple[BalanceReading, Runway]]:
@@ -40,7 +32,7 @@ def runways(accounts: Iterable[Account], at: datetime) -> dict[Account, tuple[Ba
     by_id = {account.pk: account for account in accounts}
     picked = Account.objects.filter(pk__in=by_id).values_list(Subquery(newest))
     readings = {reading.account_id: reading for reading in BalanceReading.objects.filter(pk__in=picked)}
-    burns = _hourly_burns(readings, at - timedelta(weeks=WEEKS), at)
+    burns = hourly_burns(readings, at - timedelta(weeks=WEEKS), at)
     return {
         account: (reading, runway(reading.balance, at, burns.get(pk, {}), ZoneInfo(account.time_zone)))
         for pk, account in by_id.items()
@@ -48,12 +40,15 @@ def runways(accounts: Iterable[Account], at: datetime) -> dict[Account, tuple[Ba
     }
 
 
-def _hourly_burns(
-    accounts: Iterable[Account | int], since: datetime, until: datetime
-) -> dict[int, dict[datetime, Decimal]]:
+def hourly_burns(account_ids: Iterable[int], since: datetime, until: datetime) -> dict[int, dict[datetime, Decimal]]:
+    """Return what was burnt between the two, by account and by the hour of UTC it began in, in the account's unit.
+
+    That is what calls were charged and what nobody has explained: a monthly fee empties a balance too. Money that was
+    added is not in it. Hours without a reading are left out.
+    """
     lost = Case(When(gap_kind=GapKind.MISSING, then=F("charge") - F("gap")), default=F("charge"))
     rows = (
-        BalanceReading.objects.filter(account__in=list(accounts), booked_at__gte=since, booked_at__lt=until)
+        BalanceReading.objects.filter(account__in=list(account_ids), booked_at__gte=since, booked_at__lt=until)
         .order_by()
         .values_list("account", TruncHour("booked_at", tzinfo=UTC))
         .annotate(burnt=Sum(lost))

@@ -33,7 +33,8 @@ def current(account: Account) -> BalanceReading | None:
 def suspects(reading: BalanceReading) -> QuerySet[Conversation]:
     """Return the calls that may be what an unexplained charge was for: seen live in its interval, never reported."""
     reported = Leg.objects.filter(conversation=OuterRef("pk"), has_cdr=True)
-    since = reading.gap_since or reading.booked_at
+    # A charge is booked a little after the end of its call.
+    since = (reading.gap_since or reading.booked_at) - WINDOW
     return Conversation.objects.filter(
         ~Exists(reported),
         Q(ended_at=None) | Q(ended_at__gte=since),

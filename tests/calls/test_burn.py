@@ -15,8 +15,8 @@ def test_a_burn_is_charges_and_what_nobody_explains_but_no_top_up(account):
     balances = ["100", "99.55", "599.10", "590"]  # a top-up of 500, and 8.65 without a call
     take(account, *(paid_call(10 * number, balance=balance) for number, balance in enumerate(balances)))
     take(account, paid_call(130, balance="589.55"))
-    found = burn.hourly_burn(account, NOON, NOON + timedelta(hours=5))
-    assert found == {NOON: Decimal("10.45"), NOON + timedelta(hours=2): Decimal("0.45")}
+    found = burn.hourly_burns([account.pk], NOON, NOON + timedelta(hours=5))
+    assert found == {account.pk: {NOON: Decimal("10.45"), NOON + timedelta(hours=2): Decimal("0.45")}}
 
 
 def test_what_came_later_is_not_known_before(account):

@@ -212,6 +212,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, bytes]] = []
+        self.lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), Handler)
 
     @property
@@ -224,11 +225,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.seen.append((self.command, self.path, body))
+        with self.server.lock:
+            self.server.seen.append((self.command, self.path, body))
+            is_fiftieth = len(self.server.seen) == 50
         self.send_response(self.server.status)
         self.send_header("Content-Length", "0")
         self.end_headers()
-        if self.server.signal_after_50 and len(self.server.seen) == 50:
+        if self.server.signal_after_50 and is_fiftieth:
             os.kill(os.getpid(), self.server.signal_after_50)
 
     do_GET = do_POST  # noqa: N815
