@@ -120,6 +120,9 @@ class Database:
 
     def __init__(self) -> None:
         self.is_away = False
+        # One at a time: a connection that is closed while something waits for it leaves its number of a file to the
+        # next request's socket, and the event loop mixes up the two.
+        self._turn = asyncio.Lock()
         self._connection: psycopg.AsyncConnection | None = None
         self._probing: asyncio.Task[None] | None = None
 
@@ -129,13 +132,15 @@ class Database:
         began = loop.time()
         try:
             if connection.vendor == "postgresql":
-                refused = await insert_async(deliveries, await self._connected())
+                async with self._turn:
+                    refused = await insert_async(deliveries, await self._connected())
             else:
                 refused = await loop.run_in_executor(_sqlite, insert, deliveries)
         except (psycopg.Error, DatabaseError, InterfaceError) as error:
             logger.warning("deliveries go to the spool: %s", type(error).__name__)
             self.is_away = True
-            self._probing = loop.create_task(self._probe())
+            if self._probing is None or self._probing.done():
+                self._probing = loop.create_task(self._probe())
             return deliveries
         if loop.time() - began > COMMIT_SECONDS:
             drain_spool()
@@ -151,7 +156,10 @@ class Database:
         return self._connection
 
     async def _probe(self) -> None:
-        while not await self._answers():
+        while True:
+            async with self._turn:
+                if await self._answers():
+                    break
             await asyncio.sleep(PROBE_SECONDS)
         self.is_away = False
         logger.warning("the database is back")
