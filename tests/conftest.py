@@ -54,7 +54,14 @@ def pytest_configure(config: pytest.Config) -> None:
     _resources.callback(shutil.rmtree, os.environ["DATA_DIR"], ignore_errors=True)
 
     import django
+    from django.conf import settings
 
+    if config.getoption("database") == "sqlite":
+        # A file, as in use: in the database in memory, threads do not wait for each other's locks but fail.
+        database = settings.DATABASES["default"]
+        database.setdefault("TEST", {})["NAME"] = os.path.join(os.environ["DATA_DIR"], "test.sqlite3")
+        # No test pulls the plug, and thousands of syncs take minutes.
+        database["OPTIONS"]["init_command"] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"
     django.setup()
 
 
