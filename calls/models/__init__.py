@@ -5,6 +5,7 @@ from calls.models.agent import Agent
 from calls.models.alert import Alert, AlertComment
 from calls.models.alert_rule import AlertRule
 from calls.models.api_key import ApiKey
+from calls.models.audit import AuditEntry
 from calls.models.balance import BalanceReading
 from calls.models.channel import Channel
 from calls.models.conversation import Conversation, ConversationAlias, ConversationRedirect, Tag
@@ -21,6 +22,7 @@ __all__ = [
     "AlertComment",
     "AlertRule",
     "ApiKey",
+    "AuditEntry",
     "BalanceReading",
     "Channel",
     "Conversation",

@@ -56,6 +56,16 @@ class Conversation(models.Model):
             models.Index(fields=["customer_number"], name="conversation_customer"),
             models.Index(fields=["last_heard_at"], name="conversation_live", condition=models.Q(state="live")),
         ]
+        permissions = [
+            ("see_all_calls", "Sees the calls of all accounts"),
+            ("see_account_calls", "Sees the calls of the accounts assigned"),
+            ("see_team_calls", "Sees the calls of the own team"),
+            ("see_own_calls", "Sees the own calls"),
+            ("see_numbers", "Sees phone numbers in full"),
+            ("reveal_numbers", "Reveals masked numbers, one at a time"),
+            ("play_recordings", "Plays recordings"),
+            ("export_calls", "Exports calls"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_direction_display()} call, {self.customer_number or 'number withheld'}"
