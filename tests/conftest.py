@@ -15,8 +15,8 @@ from tests.servers import postgresql_server, redis_server
 # What a developer's shell may hold and the tests must not see.
 ENVIRONMENT = [
     "ALLOWED_HOSTS", "ALLOWED_PRIVATE_TARGETS", "CSRF_TRUSTED_ORIGINS", "DATABASE_URL", "DATA_DIR", "DEBUG",
-    "DEFAULT_FROM_EMAIL", "EMAIL_URL", "METRICS", "PORT", "PUBLIC_URL", "REDIS_URL", "SECRET_KEY", "TIME_ZONE_DISPLAY",
-    "TRUSTED_PROXIES",
+    "DEFAULT_FROM_EMAIL", "EMAIL_URL", "METRICS", "PORT", "PUBLIC_URL", "REDIS_URL", "REQUIRE_TOTP", "SECRET_KEY",
+    "TIME_ZONE_DISPLAY", "TRUSTED_PROXIES",
 ]  # fmt: skip
 
 CHROMIUM = next(
@@ -56,6 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
     import django
     from django.conf import settings
 
+    # Half a second for each password is for attackers.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     if config.getoption("database") == "sqlite":
         # A file, as in use: in the database in memory, threads do not wait for each other's locks but fail.
         database = settings.DATABASES["default"]
