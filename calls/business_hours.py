@@ -1,7 +1,9 @@
 """Business hours as people write them: ``Mon-Fri 09:00-18:00; Sat 10:00-14:00``. Pure."""
 
 import re
+from bisect import bisect_right
 from datetime import UTC, datetime, time, timedelta
+from itertools import accumulate
 from zoneinfo import ZoneInfo
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -63,6 +65,49 @@ def closed(hours: Hours, since: datetime, until: datetime, zone: ZoneInfo) -> li
     if start < until:
         spans.append((start, until.astimezone(UTC)))
     return [(begin, end) for begin, end in spans if begin < end]
+
+
+def after(hours: Hours, since: datetime, length: timedelta, zone: ZoneInfo) -> datetime:
+    """Return when ``length`` of business hours has passed since ``since``, in UTC. No hours at all means always.
+
+    Raises ``OverflowError`` where that lies beyond what a datetime holds.
+    """
+    start = since.astimezone(UTC)
+    while True:
+        week = start + timedelta(days=7)
+        for begin, end in [*closed(hours, start, week, zone), (week, week)]:
+            if length <= begin - start:
+                return start + length
+            length -= begin - start
+            start = end
+
+
+def next_opening(hours: Hours, moment: datetime, zone: ZoneInfo) -> datetime:
+    """Return when somebody is there again on a later day than ``moment``'s, in UTC; at 09:00 if somebody always is."""
+    tomorrow = moment.astimezone(zone).date() + timedelta(days=1)
+    if not hours:
+        return datetime.combine(tomorrow, time(9), zone).astimezone(UTC)
+    midnight = datetime.combine(tomorrow, time(0), zone).astimezone(UTC)
+    spans = closed(hours, midnight, midnight + timedelta(days=8), zone)
+    return spans[0][1] if spans and spans[0][0] == midnight else midnight
+
+
+class OpenTime:
+    """How much of any span between two moments lies in business hours: worked out once, then asked often."""
+
+    def __init__(self, hours: Hours, since: datetime, until: datetime, zone: ZoneInfo) -> None:
+        self._spans = closed(hours, since, until, zone)
+        self._ends = [end for _, end in self._spans]
+        self._lost = list(accumulate((end - begin for begin, end in self._spans), initial=timedelta(0)))
+
+    def between(self, start: datetime, end: datetime) -> timedelta:
+        """Return the business hours from ``start`` to ``end``, both within the span given at first."""
+        return end - start - (self._closed_until(end) - self._closed_until(start))
+
+    def _closed_until(self, moment: datetime) -> timedelta:
+        place = bisect_right(self._ends, moment)
+        begun = place < len(self._spans) and self._spans[place][0] < moment
+        return self._lost[place] + (moment - self._spans[place][0] if begun else timedelta(0))
 
 
 def _time(text: str) -> time:

@@ -136,6 +136,14 @@ class AlertKind(TextChoices):
     PAYLOAD_DRIFT = "payload_drift", "Payloads change"
 
 
+class ExportFormat(TextChoices):
+    """The kinds of file that rows are exported as; the value is the ending of its name."""
+
+    CSV = "csv", "CSV"
+    XLSX = "xlsx", "XLSX"
+    NDJSON = "ndjson", "NDJSON"
+
+
 class Scope(StrEnum):
     """What an API key may do."""
 

@@ -17,17 +17,19 @@ from uuid import UUID
 from django.db import models, transaction
 from django.db.models import TextChoices
 
-from calls import bulk, ledger
+from calls import bulk, ledger, rollups, worklist
 from calls.ids import new_id
 from calls.models import (
     Account,
     Agent,
     BalanceReading,
+    CallNote,
     Conversation,
     ConversationAlias,
     ConversationRedirect,
     Event,
     Leg,
+    StaffOutcome,
     StoredRecord,
 )
 from calls.records import AgentRef, Alias, Record, Silence, dump_record, load_record
@@ -209,9 +211,10 @@ def _write(
     survivors = {old: group.conversation_id for group in groups for old in group.absorbed if group.conversation_id}
     if stale:
         StoredRecord.objects.filter(pk__in=stale).delete()
-    _sync(
+    columns = ["id", "account_id", "agent_id", "cost_unit", *_CALL]
+    _, touched_calls = _sync(
         Conversation.objects.filter(pk__among=former & calls.keys()),
-        ["id", "account_id", "agent_id", "cost_unit", *_CALL],
+        columns,
         {
             (pk,): (
                 pk,
@@ -273,7 +276,11 @@ def _write(
     gone = {moment for leg_id, moment in read_before.items() if (leg_id,) not in readings}
     ledger.settle(account, gone | {row[1] for row in touched})
     if vanished:
-        Conversation.objects.filter(pk__in=vanished).delete()
+        going = Conversation.objects.filter(pk__in=vanished)
+        touched_calls += going.values_list(*columns)
+        going.delete()
+    rollups.mark(account, (row[columns.index("started_at")] for row in touched_calls))
+    worklist.follow(account, [dict(zip(columns, row, strict=True)) for row in touched_calls])
 
 
 class _Synced(NamedTuple):
@@ -345,7 +352,10 @@ def _parking_place(record: Record) -> str:
 
 
 def _merge(survivors: dict[UUID, UUID]) -> None:
-    """Take over what belongs to absorbed conversations but is not derived: tags, and redirects from earlier merges."""
+    """Take over what belongs to absorbed conversations but is not derived.
+
+    That is: redirects from earlier merges, and what staff said of them: tags, notes and the outcome, the last one.
+    """
     tagged = Conversation.tags.through
     for old, survivor in survivors.items():
         ConversationRedirect.objects.filter(conversation=old).update(conversation=survivor)
@@ -354,6 +364,12 @@ def _merge(survivors: dict[UUID, UUID]) -> None:
         tagged.objects.bulk_create(
             [tagged(conversation_id=survivor, tag_id=tag) for tag in tags], ignore_conflicts=True
         )
+        CallNote.objects.filter(conversation=old).update(conversation=survivor)
+        outcomes = StaffOutcome.objects.filter(conversation__in=[old, survivor])
+        last = outcomes.order_by("set_at").last()
+        if last and last.conversation_id == old:
+            outcomes.filter(conversation=survivor).delete()
+            outcomes.update(conversation=survivor)
 
 
 def _readings(account: Account, calls: dict[UUID, CallSummary], legs: dict[tuple, object]) -> dict[tuple, tuple]:

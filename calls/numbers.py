@@ -10,9 +10,9 @@ WHOLE_NUMBER = 7
 
 NO_PREFIX = ""
 """The destination of a number that is not in E.164, such as a short code: it says nothing of the country."""
-_COUNTRY_CODES = frozenset(map(str, phonenumbers.COUNTRY_CODE_TO_REGION_CODE))
+_COUNTRY_CODES = frozenset(f"+{code}" for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
 _LONGEST_COUNTRY_CODE = 3
-_NORTH_AMERICA = "1"
+_NORTH_AMERICA = "+1"
 
 _NOT_DIGITS = re.compile(r"[^0-9]", re.ASCII)
 
@@ -60,11 +60,16 @@ def destination_prefix(number: str) -> str:
     """
     if not number.startswith("+"):
         return NO_PREFIX
-    codes = (number[1 : 1 + length] for length in range(1, _LONGEST_COUNTRY_CODE + 1))
-    code = next((code for code in codes if code in _COUNTRY_CODES), "")
+    code = country_code(number)
     if not code:
         return number[: 1 + _LONGEST_COUNTRY_CODE]
-    return number[: 1 + len(code) + (3 if code == _NORTH_AMERICA else 2)]
+    return number[: len(code) + (3 if code == _NORTH_AMERICA else 2)]
+
+
+def country_code(number: str) -> str:
+    """Return the country calling code with which an E.164 number begins, such as ``+91``; empty for any other."""
+    heads = (number[: 1 + length] for length in range(1, _LONGEST_COUNTRY_CODE + 1))
+    return next((head for head in heads if head in _COUNTRY_CODES), "")
 
 
 def search_digits(query: str) -> str:

@@ -8,6 +8,7 @@ Conventions: an empty string or ``None`` means "not said" and never beats someth
 Phone numbers are text as the provider sent it. Seconds are ints. Money is Decimal in the account's unit.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -26,6 +27,15 @@ class AccountFacts(NamedTuple):
     """ISO 3166 region in which national numbers are read."""
     app_id: str
     """The provider's id of the account; empty when it is not to be checked."""
+
+
+class RecordingSource(NamedTuple):
+    """How recordings are had of a provider that gives names of files instead of addresses."""
+
+    address: Callable[..., str]
+    """``(name, *, app_id, secret, api_base)`` → the address of a file, which holds the secret."""
+    refusal: Callable[[bytes], int | None]
+    """The HTTP status that an answer without audio stands for by its words; ``None`` when it has none."""
 
 
 class Alias(msgspec.Struct, frozen=True, order=True):

@@ -25,6 +25,8 @@ from calls.choices import (
 from calls.numbers import normalize
 from calls.records import AccountFacts, AgentRef, Alias, LegCdr, LiveEvent, Record, Silence
 
+RULES_VERSION = 1
+"""Raised when the same records come to mean another outcome; the page of a call names it beside the rule."""
 LONGEST_CALL = timedelta(days=1)
 """Two times of one call that lie further apart come from two clocks; no length is worked out from them."""
 PROMPT_REPORT = timedelta(minutes=10)

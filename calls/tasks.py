@@ -2,15 +2,26 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import timedelta
 
 from celery import current_app, shared_task
+from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from calls import intake
+from calls import intake, recordings, rollups
 from calls.alerting import engine, notices
+from calls.exports import jobs
 from calls.models import Account
 from calls.periodic import claim_slot
+
+RECORDINGS_BUDGET = timedelta(seconds=20)
+"""How long one turn asks for recordings, but for the answers that are being waited for."""
+
+EXPORT_SECONDS = 3600
+"""How long one export may take: its rows are read in one snapshot, which cannot be handed from task to task."""
+EXPORT_EXPIRES_SECONDS = 5
+"""Age at which a call for work on exports is thrown away: the sweep repeats it."""
 
 
 @shared_task
@@ -48,3 +59,41 @@ def close_silent_calls() -> None:
     """Close live calls of which nothing was heard for longer than their account allows."""
     for account in Account.objects.all():
         intake.close_silent(account, timezone.now())
+
+
+@shared_task
+def watch_recordings() -> None:
+    """See which recordings of new calls can be played."""
+    recordings.watch(timezone.now(), RECORDINGS_BUDGET)
+
+
+@shared_task(time_limit=EXPORT_SECONDS)
+def make_exports() -> None:
+    """Make the export that has waited longest, if none is being made, and call for the next one."""
+    if jobs.work_off():
+        call_for_exports()
+
+
+@shared_task
+def sweep_exports() -> None:
+    """Remove files past their time; have exports made that wait, or that a killed worker has left."""
+    jobs.remove_old()
+    if jobs.is_waiting():
+        call_for_exports()
+
+
+def call_for_exports() -> None:
+    """Tell the workers that there may be exports to make."""
+    with suppress(OperationalError):  # Redis is away: the next sweep does it
+        make_exports.apply_async(expires=EXPORT_EXPIRES_SECONDS)
+
+
+@shared_task
+def refresh_rollups() -> None:
+    """Work out the figures of slots of time that are over, and of those whose calls have changed."""
+    now = timezone.now()
+    for account_id in rollups.waiting(now):
+        has_more = True
+        while has_more:
+            with transaction.atomic():
+                has_more = rollups.refresh(intake.lock_account(account_id), now)

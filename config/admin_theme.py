@@ -16,12 +16,8 @@ def _may(permission: str) -> Callable[[HttpRequest], bool]:
     return lambda request: request.user.has_perm(permission)
 
 
-def _is_live(request: HttpRequest) -> bool:
-    return request.path == _CONVERSATIONS and request.GET.get("state__exact") == "live"
-
-
-def _is_conversations(request: HttpRequest) -> bool:
-    return request.path.startswith(str(_CONVERSATIONS)) and not _is_live(request)
+def _may_see_inbox(request: HttpRequest) -> bool:
+    return request.user.has_perms(["webhooks.view_delivery", "calls.see_all_calls"])  # its figures are of all accounts
 
 
 def _item(title: str, icon: str, model: str) -> dict[str, object]:
@@ -35,7 +31,6 @@ def _item(title: str, icon: str, model: str) -> dict[str, object]:
     }
 
 
-_CONVERSATIONS = reverse_lazy("admin:calls_conversation_changelist")
 _DELIVERIES = reverse_lazy("admin:webhooks_delivery_changelist")
 _INBOX = reverse_lazy("admin:webhooks_inbox")
 
@@ -50,7 +45,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "8px",
     "STYLES": [_file("css/ringledger.css")],
-    "SCRIPTS": [_file("js/zone.js"), _file("js/buttons.js")],
+    "SCRIPTS": [_file("js/zone.js"), _file("js/buttons.js"), _file("js/reveal.js")],
     "DASHBOARD_CALLBACK": "calls.admin.overview.add_overview",
     "COLORS": {
         "primary": {
@@ -67,6 +62,10 @@ UNFOLD = {
             "950": "oklch(27.7% .046 192.524)",
         }
     },
+    "LOGIN": {"form": "config.login.LoginForm"},
+    "ACCOUNT": {
+        "navigation": [{"title": "Code from an app", "link": reverse_lazy("second_step_set_up")}],
+    },
     "COMMAND": {"search_callback": "calls.admin.quick_search.find_calls"},
     "SIDEBAR": {
         "command_search": True,
@@ -79,16 +78,21 @@ UNFOLD = {
             {
                 "title": "Calls",
                 "items": [
-                    _item("Conversations", "call", "calls.conversation") | {"active": _is_conversations},
-                    _item("Live", "sensors", "calls.conversation")
-                    | {"link": lambda request: f"{_CONVERSATIONS}?state__exact=live", "active": _is_live},
+                    _item("Live board", "sensors", "calls.conversation") | {"link": reverse_lazy("live")},
+                    _item("Missed callers", "phone_missed", "calls.missedcaller")
+                    | {"badge": "calls.admin.worklist.waiting", "badge_variant": "primary"},
+                    _item("Conversations", "call", "calls.conversation"),
+                    _item("Agents report", "groups", "calls.agent") | {"link": reverse_lazy("agents")},
+                    _item("Contacts", "contacts", "calls.contact"),
+                    _item("Exports", "download", "calls.export") | {"permission": _may("calls.export_calls")},
+                    _item("Recordings", "graphic_eq", "calls.recording"),
                 ],
             },
             {
                 "title": "Inbox",
                 "items": [
                     _item("At a glance", "monitoring", "webhooks.delivery")
-                    | {"link": _INBOX, "active": lambda request: request.path == _INBOX},
+                    | {"link": _INBOX, "permission": _may_see_inbox, "active": lambda request: request.path == _INBOX},
                     _item("Deliveries", "inbox", "webhooks.delivery")
                     | {"active": lambda request: request.path.startswith(str(_DELIVERIES)) and request.path != _INBOX},
                     _item("Rebuilds", "published_with_changes", "webhooks.rebuild"),
@@ -122,7 +126,10 @@ UNFOLD = {
                 "title": "People",
                 "items": [
                     _item("Users", "person", "auth.user"),
-                    _item("Groups", "group", "auth.group"),
+                    _item("Roles", "group", "auth.group"),
+                    _item("Teams", "groups", "calls.team"),
+                    _item("Locked log-ins", "lock", "axes.accessattempt"),
+                    _item("Audit log", "policy", "calls.auditentry"),
                 ],
             },
         ],

@@ -1,4 +1,7 @@
-"""The ASGI application: the receiver ahead of Django, which would cost its requests more than the storing does."""
+"""The ASGI application: ahead of Django the receiver, and streams.
+
+Django would cost a delivery more than the storing does, and hold a thread and a database connection for each stream.
+"""
 
 import os
 
@@ -7,12 +10,21 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django = get_asgi_application()
 
-from webhooks.receiver import drain_spool, receiver  # noqa: E402 - needs Django set up
+from calls.live import BOARD  # noqa: E402 - needs Django set up
+from calls.live_streams import Streams  # noqa: E402
+from webhooks.receiver import drain_spool, receiver  # noqa: E402
+
+STREAM_PATHS = {"/admin/live/stream/"}
+streams = Streams(django, BOARD)
 
 drain_spool()  # what a process before this one may have left there
 
 
 async def application(scope, receive, send):
-    """Send what is under /webhooks/ to the receiver, all else to Django."""
-    is_webhook = scope["type"] == "http" and scope["path"].startswith("/webhooks/")
-    await (receiver if is_webhook else django)(scope, receive, send)
+    """Send what is under /webhooks/ to the receiver, streams to their keeper, all else to Django."""
+    if scope["type"] == "http" and scope["path"].startswith("/webhooks/"):
+        await receiver(scope, receive, send)
+    elif scope["type"] == "http" and scope["path"] in STREAM_PATHS:
+        await streams(scope, receive, send)
+    else:
+        await django(scope, receive, send)

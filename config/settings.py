@@ -1,5 +1,6 @@
 """Settings. Everything that differs between installations comes from the environment, through ``config.env`` only."""
 
+from datetime import timedelta
 from pathlib import Path
 
 from csp.constants import NONCE, NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
@@ -42,6 +43,10 @@ INSTALLED_APPS = [
     "csp",
     "rest_framework",
     "django_filters",
+    "axes",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "calls",
@@ -56,9 +61,13 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "config.middleware.ViewerZone",
+    "config.middleware.NumbersAsTheViewerMaySee",
+    "config.sessions.StaffSessions",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
@@ -113,6 +122,24 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+# Of both together: of the name alone, anybody could lock others out; of the address alone, one office would share it.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_CLIENT_IP_CALLABLE = "calls.senders.address_of"
+AXES_LOCKOUT_CALLABLE = "config.sessions.locked_out"
+AXES_ENABLE_ADMIN = False
+AXES_DISABLE_ACCESS_LOG = True  # the audit log has them
+AXES_VERBOSE = False
+REQUIRE_TOTP = env.flag("REQUIRE_TOTP", default=False)
+"""Whether all staff must give a code from an app after their password; else those who set it up or are told to."""
+OTP_TOTP_ISSUER = "Ringledger"
+SESSION_IDLE_SECONDS = 3600
+"""After this long without a page asked for, staff must log in again; so they must, at the latest, after a shift."""
+MOST_SESSIONS = 3
+"""Places at which a member of staff may be logged in at a time; one more ends the oldest."""
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 SESSION_COOKIE_AGE = 12 * 3600
@@ -125,7 +152,7 @@ DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "ringledger@localhost")
 vars().update(env.email("EMAIL_URL", "consolemail://"))
 EMAIL_TIMEOUT = 10  # seconds for each step; without it a mail server that hangs holds a worker
 ALLOWED_PRIVATE_TARGETS = env.networks("ALLOWED_PRIVATE_TARGETS")
-"""Networks that notices may be sent to although they are not on the public internet."""
+"""Networks that notices may be sent to, and recordings had from, although they are not on the public internet."""
 
 # --- Security -------------------------------------------------------------------------------------------------------
 
@@ -208,6 +235,7 @@ if REDIS_URL:
         "global_keyprefix": "ringledger:",
     }
 else:
+    CELERY_BROKER_TRANSPORT = "config.file_queue:Transport"
     _QUEUE = DATA_DIR / "queue"
     for _name in ("messages", "control"):
         (_QUEUE / _name).mkdir(parents=True, exist_ok=True)
@@ -237,7 +265,10 @@ CELERY_BEAT_SCHEDULE = {
     "go on with rebuilds": _every(3, "webhooks.tasks.rebuild"),
     "pull lists of calls": _every(900, "webhooks.tasks.pull"),
     "close silent calls": _every(60, "calls.tasks.close_silent_calls"),
+    "refresh rollups": _every(60, "calls.tasks.refresh_rollups"),
     "review alerts": _every(30, "calls.tasks.review_alerts"),
+    "watch recordings": _every(60, "calls.tasks.watch_recordings"),
+    "see to exports": _every(5, "calls.tasks.sweep_exports"),
     "send notices": _every(10, "calls.tasks.send_notices"),
 }
 
@@ -252,6 +283,7 @@ LOGGING = {
         # Its lines name every path in full, webhook tokens included.
         "uvicorn.access": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
+        "axes": {"level": "WARNING"},  # the audit log has what it says
         # It names the addresses that it cannot read, tokens included.
         "apprise": {"level": "CRITICAL"},
         # The development server's own handler would print paths unmasked.

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from playwright.sync_api import Page
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -60,6 +62,15 @@ class Running:
         assert self.process.stdout
         for line in self.process.stdout:
             self._lines.put(line)
+
+
+def log_in(page: Page, url: str, username: str, password: str) -> None:
+    """Log in to the admin at ``url`` and return when the next page is there."""
+    page.goto(f"{url}/admin/")
+    page.locator("input[name=username]").fill(username)
+    page.locator("input[name=password]").fill(password)
+    page.get_by_role("button", name=re.compile("log in", re.IGNORECASE)).click()
+    page.wait_for_url(lambda address: "/login/" not in address)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 
 from calls.ids import new_id
+from calls.senders import sender_address
 from webhooks import bell, spool
 from webhooks.errors import clean_text
 from webhooks.models import Delivery, Endpoint, digest_of
@@ -324,23 +325,6 @@ def keep_in_spool(deliveries: Sequence[NewDelivery]) -> bool:
         return False
     counters["spooled"] += len(deliveries)
     return True
-
-
-def sender_address(peer: str, forwarded_for: str) -> str:
-    """Return the address that the request came from.
-
-    Each proxy of ours adds to X-Forwarded-For the address that it saw, so the one to trust stands as far from the right
-    as there are proxies; what stands left of it was made up by whoever likes to.
-    """
-    if not settings.TRUSTED_PROXIES:
-        return peer
-    hops = [hop.strip() for hop in forwarded_for.split(",")]
-    if len(hops) >= settings.TRUSTED_PROXIES:
-        try:
-            return str(ipaddress.ip_address(hops[-settings.TRUSTED_PROXIES]))
-        except ValueError:
-            pass
-    return peer
 
 
 def _is_within(address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:

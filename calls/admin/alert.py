@@ -13,11 +13,13 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RelatedDropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
 
-from calls.admin.base import ReadOnlyAdmin, TimeRangeFilter
+from calls.admin.base import ReadOnlyAdmin, RelatedFilter, TimeRangeFilter
+from calls.admin.export import ExportMixin
 from calls.alerting.evidence import links
+from calls.exports import tables
 from calls.models import Alert, AlertComment
 from calls.templatetags import words
 
@@ -62,21 +64,26 @@ class CommentForm(forms.ModelForm):
 
 
 @admin.register(Alert)
-class AlertAdmin(ReadOnlyAdmin):
+class AlertAdmin(ExportMixin, ReadOnlyAdmin):
     """What staff had to know of, whether it still holds, and who sees to it."""
 
-    list_display = ["message", "state_word", "kind_text", "account", "opened", "cleared", "assigned_to"]
+    list_display = ["message_text", "state_word", "kind_text", "account", "opened", "cleared", "assigned_to"]
     list_select_related = ["account", "assigned_to"]
     list_filter = [
         OpenFilter,
         ("kind", ChoicesDropdownFilter),
-        ("account", RelatedDropdownFilter),
-        ("rule", RelatedDropdownFilter),
+        ("account", RelatedFilter),
+        ("rule", RelatedFilter),
         AssignedFilter,
         ("opened_at", TimeRangeFilter),
     ]
     sortable_by = ()
+    export_columns = tables.ALERTS
     change_form_outer_before_template = "calls/alert.html"
+
+    @display(description="message")
+    def message_text(self, alert: Alert) -> str:
+        return str(alert)
 
     @display(description="state")
     def state_word(self, alert: Alert) -> str:
@@ -167,7 +174,7 @@ class AlertAdmin(ReadOnlyAdmin):
     def _alert(self, request: HttpRequest, pk: int) -> Alert:
         if not self.has_change_permission(request):
             raise PermissionDenied
-        return get_object_or_404(Alert.objects.select_related("assigned_to"), pk=pk)
+        return get_object_or_404(self.get_queryset(request), pk=pk)
 
 
 def staff() -> QuerySet:

@@ -17,16 +17,18 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.views.decorators.http import require_POST
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from calls.admin.base import BaseAdmin
+from calls.access import visible
+from calls.admin.base import BaseAdmin, RelatedFilter
 from calls.alerting import backtest
 from calls.alerting.evidence import as_stored, links
 from calls.alerting.kinds import KINDS
 from calls.choices import AlertKind
 from calls.models import Account, Alert, AlertRule
+from calls.numbers import display as display_number
 from calls.templatetags import words
 
 TRY = "_try"
@@ -58,7 +60,7 @@ class AlertRuleAdmin(BaseAdmin):
 
     form = RuleForm
     list_display = ["name", "kind_text", "scope", "state_word", "open_alerts"]
-    list_filter = [("kind", ChoicesDropdownFilter), ("account", RelatedDropdownFilter)]
+    list_filter = [("kind", ChoicesDropdownFilter), ("account", RelatedFilter)]
     list_select_related = ["account", "agent"]
     sortable_by = ()
     search_fields = ["name"]
@@ -73,7 +75,11 @@ class AlertRuleAdmin(BaseAdmin):
 
     @display(description="watches")
     def scope(self, rule: AlertRule) -> str:
-        parts = [str(rule.account or "Every account"), words.phone(rule.did) if rule.did else "", str(rule.agent or "")]
+        parts = [
+            str(rule.account or "Every account"),
+            display_number(rule.did) if rule.did else "",
+            str(rule.agent or ""),
+        ]
         return ", ".join(filter(None, parts))
 
     @display(description="state")
@@ -148,7 +154,7 @@ class AlertRuleAdmin(BaseAdmin):
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
         form = context["adminform"].form
-        accounts = Account.objects.filter(is_active=True)
+        accounts = visible(request.user, Account.objects.filter(is_active=True))
         saved = kwargs.get("obj")
         context |= {
             "rule": saved,
@@ -187,7 +193,7 @@ class AlertRuleAdmin(BaseAdmin):
         """Mute or unmute one rule, from its page or from that of one of its alerts."""
         if not self.has_change_permission(request):
             raise PermissionDenied
-        rule = get_object_or_404(AlertRule, pk=pk)
+        rule = get_object_or_404(self.get_queryset(request), pk=pk)
         hours = request.POST.get("hours", "")
         if hours in {"0", "1", "24"}:
             self._mute(request, AlertRule.objects.filter(pk=pk), int(hours))

@@ -3,13 +3,15 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from unfold.contrib.filters.admin import DropdownFilter, RelatedDropdownFilter
+from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 
 from calls import statement
-from calls.admin.base import ReadOnlyAdmin, TimeRangeFilter
+from calls.admin.base import ReadOnlyAdmin, RelatedFilter, TimeRangeFilter
+from calls.admin.export import ExportMixin
 from calls.admin.statement import statement_url
 from calls.choices import GapKind
+from calls.exports import tables
 from calls.models import BalanceReading
 from calls.templatetags import words
 
@@ -28,13 +30,14 @@ class GapFilter(DropdownFilter):
 
 
 @admin.register(BalanceReading)
-class BalanceReadingAdmin(ReadOnlyAdmin):
+class BalanceReadingAdmin(ExportMixin, ReadOnlyAdmin):
     """Balances as the provider stated them, and the gaps between them."""
 
     list_display = ["booked", "account_link", "charge_text", "balance_text", "gap_text", "gap_word", "call_link"]
     list_select_related = ["account", "conversation"]
-    list_filter = [("booked_at", TimeRangeFilter), ("account", RelatedDropdownFilter), GapFilter]
+    list_filter = [("booked_at", TimeRangeFilter), ("account", RelatedFilter), GapFilter]
     sortable_by = ()
+    export_columns = tables.READINGS
 
     @display(description="booked")
     def booked(self, reading: BalanceReading) -> str:

@@ -8,16 +8,20 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
+from django.db.models import Field, ForeignKey, ManyToManyField, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin as ThemedAdmin
-from unfold.contrib.filters.admin import RangeDateTimeFilter
+from unfold.contrib.filters.admin import RangeDateTimeFilter, RelatedDropdownFilter
 from unfold.views import ChangeList
 
+from calls import audit
+from calls.access import masked, reach_of, visible
 from calls.counting import CAP, count_up_to_cap
+from calls.masking import masking
+from calls.models import AuditEntry
 
 # Anything else, such as a regular expression or a path into JSON, is work that a link could make the database do.
 LOOKUPS = {"", "exact", "id__exact", "in", "isnull", "icontains"}
@@ -49,7 +53,7 @@ class CappedChangeList(ChangeList):
 
 
 class BaseAdmin(ThemedAdmin):
-    """Lists that stay quick at any size, and that only filters of ours narrow down."""
+    """Lists that stay quick at any size, that only filters of ours narrow down, and of rows that the viewer may see."""
 
     paginator = CappedPaginator
     list_per_page = 50
@@ -60,6 +64,44 @@ class BaseAdmin(ThemedAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: object) -> type[ChangeList]:
         return CappedChangeList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return visible(request.user, super().get_queryset(request))
+
+    def formfield_for_foreignkey(
+        self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any
+    ) -> forms.ModelChoiceField | None:
+        field = super().formfield_for_foreignkey(db_field, request, **_visible_choices(db_field, request, kwargs))
+        if field and db_field.name == "account" and not reach_of(request.user).is_everything:
+            field.required = True  # none at all would stand for every account
+        return field
+
+    def formfield_for_manytomany(
+        self, db_field: ManyToManyField, request: HttpRequest, **kwargs: Any
+    ) -> forms.ModelMultipleChoiceField | None:
+        return super().formfield_for_manytomany(db_field, request, **_visible_choices(db_field, request, kwargs))
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> list:
+        request.form_changes = audit.changes_of(form, formsets or ())
+        return super().construct_change_message(request, form, formsets, add)
+
+    # Django keeps a history of its own, which has the row's name as who made the change sees it.
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        _record(request, AuditEntry.Action.ADD, obj, message)
+        with masking(lambda: True):
+            return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        _record(request, AuditEntry.Action.CHANGE, obj, message)
+        with masking(lambda: True):
+            return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        for row in queryset:
+            _record(request, AuditEntry.Action.DELETE, row, "")
+        with masking(lambda: True):
+            return super().log_deletions(request, queryset)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         return lookup.partition("__")[2] in LOOKUPS and super().lookup_allowed(lookup, value, request)
@@ -88,6 +130,16 @@ class ReadOnlyAdmin(BaseAdmin):
         return super().render_change_form(request, context, **kwargs)
 
 
+class RelatedFilter(RelatedDropdownFilter):
+    """A choice among the rows of another table that the viewer may see."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[Any, str]]:
+        rows = visible(request.user, field.related_model._default_manager.all())
+        if ordering := self.field_admin_ordering(field, request, model_admin):
+            rows = rows.order_by(*ordering)
+        return [(row.pk, str(row)) for row in rows]
+
+
 class TimeRangeFilter(RangeDateTimeFilter):
     """From … to, in the viewer's zone. A date without a time stands for that whole day.
 
@@ -99,7 +151,7 @@ class TimeRangeFilter(RangeDateTimeFilter):
         self._moments = {}
         for edge in ("from", "to"):
             day, time_of_day = f"{self.field_path}_{edge}_0", f"{self.field_path}_{edge}_1"
-            if moment := _aware_moment(self.used_parameters.get(day)):
+            if moment := aware_moment(self.used_parameters.get(day)):
                 self._moments[edge] = moment
                 local = timezone.localtime(moment)
                 self.used_parameters |= {day: f"{local:%Y-%m-%d}", time_of_day: local.time().isoformat()}
@@ -128,7 +180,22 @@ class TimeRangeFilter(RangeDateTimeFilter):
         return timezone.make_aware(moment)
 
 
-def _aware_moment(text: str | None) -> datetime | None:
+def _record(request: HttpRequest, action: AuditEntry.Action, row: Model, message: Any) -> None:
+    """Write down a change: field by field if a form made it, else what ``message`` says of it."""
+    changes = vars(request).pop("form_changes", {})
+    details = {"changes": changes} if changes else {}
+    if isinstance(message, str) and message:
+        details["note"] = masked(message)
+    audit.record(request, action, row, masked(f"{row._meta.verbose_name} {row}"), **details)
+
+
+def _visible_choices(db_field: Field, request: HttpRequest, kwargs: dict[str, Any]) -> dict[str, Any]:
+    rows = kwargs.get("queryset")
+    model: type[Model] = db_field.remote_field.model
+    return kwargs | {"queryset": visible(request.user, model._default_manager.all() if rows is None else rows)}
+
+
+def aware_moment(text: str | None) -> datetime | None:
     """Return the moment that ``text`` says with an offset, else ``None``."""
     try:
         moment = parse_datetime(text or "")

@@ -5,10 +5,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
-from calls.admin.base import ReadOnlyAdmin, TimeRangeFilter
+from calls.admin.base import ReadOnlyAdmin, RelatedFilter, TimeRangeFilter
 from calls.models import Notice
 from calls.templatetags import words
 
@@ -23,7 +23,7 @@ class NoticeAdmin(ReadOnlyAdmin):
     list_select_related = ["alert", "channel"]
     list_filter = [
         ("state", ChoicesDropdownFilter),
-        ("channel", RelatedDropdownFilter),
+        ("channel", RelatedFilter),
         ("transition", ChoicesDropdownFilter),
         ("created_at", TimeRangeFilter),
     ]

@@ -9,6 +9,7 @@ from calls.provenance import Explanation, Origin, Origins, Source, describe, exp
 from calls.records import load_record
 from calls.summary import LegKey
 from calls.templatetags import words
+from calls.weblinks import shortened
 
 NAMES = {
     "disposition": "Disposition",
@@ -93,6 +94,10 @@ def _text(subject: Conversation | Leg, name: str, unit: str) -> str:
         return words.moment(value)
     if name.endswith("_seconds"):
         return words.clock(value)
+    if name == "recording":
+        return words.shown(shortened(value))
     if name in {"cost", "balance_after"}:
         return words.money(value, unit)
-    return words.phone(value) if name.endswith("number") or name == "did" else str(value)
+    if name == "did":
+        return words.did(value)
+    return words.phone(value) if name.endswith("number") else words.shown(value)

@@ -1,4 +1,4 @@
-"""The quick search of the sidebar (Ctrl+K): pages of the admin and, by ``find_calls``, calls."""
+"""The quick search of the sidebar (Ctrl+K): pages of the admin and, by ``find_calls``, contacts and calls."""
 
 from datetime import datetime
 
@@ -9,20 +9,24 @@ from django.urls import reverse
 from django.utils import timezone
 from unfold.dataclasses import SearchResult
 
-from calls.admin.conversation import find
+from calls import contacts
+from calls.access import visible
 from calls.models import Conversation
+from calls.searching import find
 from calls.templatetags import words
 
 FOUND = 10
 """How many calls it shows; the list shows the rest."""
+CONTACTS_FOUND = 5
 
 
 def find_calls(request: HttpRequest, query: str) -> list[SearchResult]:
-    """Return the newest calls that ``query`` finds. The theme calls it (settings, ``UNFOLD``)."""
+    """Return the contacts and the newest calls that ``query`` finds. The theme calls it (settings, ``UNFOLD``)."""
+    found = _contacts(request, query.strip()) if request.user.has_perm("calls.view_contact") else []
     if not request.user.has_perm("calls.view_conversation"):
-        return []
-    calls = find(Conversation.objects.all(), query)[:FOUND]
-    return [
+        return found
+    calls = find(visible(request.user, Conversation.objects.all()), query)[:FOUND]
+    return found + [
         SearchResult(
             title=words.phone(call.customer_number),
             description=f"{call.get_disposition_display() or 'Live'}, {_when(call.started_at)}",
@@ -30,6 +34,19 @@ def find_calls(request: HttpRequest, query: str) -> list[SearchResult]:
             icon="call",
         )
         for call in calls
+    ]
+
+
+def _contacts(request: HttpRequest, text: str) -> list[SearchResult]:
+    found = visible(request.user, contacts.find(text))[:CONTACTS_FOUND] if text else []
+    return [
+        SearchResult(
+            title=str(contact),
+            description="Contact",
+            link=reverse("admin:calls_contact_change", args=[contact.pk]),
+            icon="contacts",
+        )
+        for contact in found
     ]
 
 

@@ -1,8 +1,6 @@
 """The statement of an account: a page and a CSV file over a range of days in the viewer's zone."""
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -19,9 +17,11 @@ from django.utils import timezone
 from django.utils.formats import date_format
 
 from calls import burn, runway, statement
+from calls.access import shown, visible
 from calls.admin.base import time_range
 from calls.admin.streaming import download
 from calls.choices import Direction, GapKind
+from calls.exports.cells import csv_lines, defuse
 from calls.models import Account, Agent, BalanceReading
 from calls.numbers import NO_PREFIX
 from calls.templatetags import words
@@ -163,7 +163,7 @@ def statement_url(account: Account) -> str:
 def _account(request: HttpRequest, pk: int) -> Account:
     if not request.user.has_perm("calls.view_balancereading"):
         raise PermissionDenied
-    return get_object_or_404(Account, pk=pk)
+    return get_object_or_404(visible(request.user, Account.objects.all()), pk=pk)
 
 
 def _days(name: str, today: date) -> Days:
@@ -260,7 +260,7 @@ def _costs(account: Account, days: Days) -> list[dict[str, Any]]:
         return date_format(day, "D j M Y"), calls_url(account, Days(day, day, {}))
 
     def of_did(did: str) -> tuple[str, str]:
-        return words.phone(did) if did else "No DID is known", calls_url(account, days, did__exact=did)
+        return words.did(did) if did else "No DID is known", calls_url(account, days, did__exact=did)
 
     def of_agent(agent: int | None) -> tuple[str, str]:
         if agent is None:
@@ -289,14 +289,14 @@ def _dearest(account: Account, groups: dict[Any, statement.Cost]) -> dict[Any, s
 
 
 def _csv(account: Account, after: datetime, before: datetime, zone: tzinfo, calls: str) -> Iterator[bytes]:
-    yield _lines([COLUMNS])
+    yield csv_lines([COLUMNS])
     start = after
     while True:
         rest = statement.readings(account, start, before).order_by("booked_at").select_related("conversation")
         batch = list(rest.defer("conversation__extra_params", "conversation__flags")[:BATCH])
         if not batch:
             return
-        yield _lines(_row(reading, account, zone, calls) for reading in batch)
+        yield csv_lines(_row(reading, account, zone, calls) for reading in batch)
         start = batch[-1].booked_at + timedelta(microseconds=1)  # no two of an account are booked at one time
 
 
@@ -308,23 +308,12 @@ def _row(reading: BalanceReading, account: Account, zone: tzinfo, calls: str) ->
         local(reading.booked_at),
         f"{reading.charge:f}",
         f"{reading.balance:f}",
-        _harmless(account.unit),
+        defuse(account.unit),
         "" if reading.gap is None else f"{reading.gap:f}",
         reading.gap_kind,
         statement.reason(reading),
         local(reading.gap_since),
         local(reading.occurred_at),
-        _harmless(reading.conversation.customer_number),
+        defuse(shown(reading.conversation.customer_number)),
         f"{calls}{reading.conversation_id}/change/",
     ]
-
-
-def _harmless(text: str) -> str:
-    """Return text that a spreadsheet does not take for a formula. Amounts are ours and stay numbers."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
-def _lines(rows: Iterable[Sequence[str]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()

@@ -1,11 +1,9 @@
 """Pages by keyset: a page starts after the last row of the one before, so new rows neither repeat nor hide any."""
 
-from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from django.core import signing
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, QuerySet
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,6 +11,7 @@ from rest_framework.utils.urls import remove_query_param, replace_query_param
 
 from calls.api.parameters import suggestion
 from calls.api.problems import BadRequest, FieldError
+from calls.keyset import after, reversed_order, values_of
 
 DEFAULT_SIZE = 100
 LARGEST_SIZE = 500
@@ -33,10 +32,10 @@ class CursorPages(BasePagination):
         cursor = request.query_params.get("cursor")
         is_backward, values = _read_cursor(signer, cursor) if cursor else (False, None)
 
-        walked = _reversed(order) if is_backward else order
+        walked = reversed_order(order) if is_backward else order
         rows = queryset.order_by(*walked)
         if values:
-            rows = rows.filter(_after(walked, values))
+            rows = rows.filter(after(walked, values))
         found = list(rows[: size + 1])
         page, is_more = found[:size], len(found) > size
         if is_backward:
@@ -44,9 +43,9 @@ class CursorPages(BasePagination):
 
         self._next = self._previous = None
         if page and (is_more or is_backward):
-            self._next = signer.sign_object([False, _values(page[-1], order)])
+            self._next = signer.sign_object([False, values_of(page[-1], order)])
         if page and (is_more if is_backward else cursor):
-            self._previous = signer.sign_object([True, _values(page[0], order)])
+            self._previous = signer.sign_object([True, values_of(page[0], order)])
         return page
 
     def get_paginated_response(self, data: Any) -> Response:
@@ -106,29 +105,6 @@ def _read_cursor(signer: signing.Signer, cursor: str) -> tuple[bool, list[str]]:
         message = "This is no cursor of this list in this order. Take it from “next” or “previous”, or leave it out."
         raise BadRequest(FieldError("cursor", cursor, message)) from error
     return is_backward, values
-
-
-def _values(row: Model, order: Sequence[str]) -> list[str]:
-    values = [getattr(row, name.removeprefix("-")) for name in order]
-    return [value.isoformat() if isinstance(value, datetime) else str(value) for value in values]
-
-
-def _reversed(order: Sequence[str]) -> list[str]:
-    return [name.removeprefix("-") if name.startswith("-") else f"-{name}" for name in order]
-
-
-def _after(order: Sequence[str], values: Sequence[str]) -> Q:
-    """Return the condition for rows that come after ``values`` in ``order``.
-
-    The first column's bound stands by itself, so that both databases walk the index from there.
-    """
-    names = [name.removeprefix("-") for name in order]
-    lookups = ["lt" if name.startswith("-") else "gt" for name in order]
-    condition = Q()
-    for i in range(len(order)):
-        equal = [(names[j], values[j]) for j in range(i)]
-        condition |= Q(*equal, (f"{names[i]}__{lookups[i]}", values[i]))
-    return Q((f"{names[0]}__{lookups[0]}e", values[0])) & condition
 
 
 def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from calls import statement
+from calls.access import visible
 from calls.api import filters, serializers
 from calls.api.parameters import StrictFilters, check_names
 from calls.api.problems import BadRequest, FieldError
@@ -43,6 +44,10 @@ class ReadViewSet(GenericViewSet):
         super().initial(request, *args, **kwargs)
         if self.action is not None:
             check_names(request, self.parameter_names())
+
+    def filter_queryset(self, queryset: QuerySet) -> QuerySet:
+        """Return what the filters leave of the rows that the key may see."""
+        return super().filter_queryset(visible(self.request.auth, queryset))
 
     def parameter_names(self) -> list[str]:
         """Return the query parameters of the current action."""
@@ -123,7 +128,7 @@ class ConversationViewSet(ListModelMixin, RetrieveModelMixin, ReadViewSet):
             return super().retrieve(request, *args, **kwargs)
         except Http404:
             survivor = survivor_of(kwargs["pk"])
-            if survivor is None:
+            if not visible(request.auth, Conversation.objects.filter(pk=survivor)).exists():
                 raise
             address = request.build_absolute_uri(reverse("conversation-detail", args=[survivor]))
             return Response(status=status.HTTP_308_PERMANENT_REDIRECT, headers={"Location": address})
@@ -189,7 +194,7 @@ class StatementViewSet(ReadViewSet):
     def retrieve(self, request: Request, slug: str) -> Response:
         """Top-ups, charges and what nothing explains, which add up from the opening to the closing balance."""
         chosen = StrictFilters().checked(request, self.queryset, self).form.cleaned_data
-        account = get_object_or_404(self.get_queryset(), slug=slug)
+        account = get_object_or_404(visible(request.auth, self.get_queryset()), slug=slug)
         totals = statement.totals(account, chosen["after"], chosen["before"])
         return Response(self.get_serializer({"account": account, **totals._asdict()}).data)
 

@@ -2,7 +2,7 @@ import ipaddress
 import zoneinfo
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from phonenumbers import SUPPORTED_REGIONS
 
@@ -98,6 +98,13 @@ class Account(models.Model):
         validators=[validate_business_hours],
         help_text="When somebody is there, in the account's zone, a line or semicolon apart: Mon-Fri 09:00-18:00; "
         "Sat 10:00-14:00. Empty: always.",
+    )
+    callback_minutes = models.PositiveIntegerField(
+        "call back within",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(7 * 24 * 60)],
+        help_text="Minutes of business hours in which a missed caller is to be called back. Empty: no promise.",
     )
     sealed_secret = models.TextField(
         blank=True, editable=False, help_text="The secret of the provider's own API, sealed: see calls.sealing."

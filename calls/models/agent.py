@@ -1,5 +1,6 @@
 from django.db import models
 
+from calls.masking import shown
 from calls.numbers import display
 
 
@@ -19,4 +20,4 @@ class Agent(models.Model):
         constraints = [models.UniqueConstraint(fields=["account", "external_id"], name="agent_external_id")]
 
     def __str__(self) -> str:
-        return self.name or display(self.external_id)
+        return self.name or shown(display(self.external_id))

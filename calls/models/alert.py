@@ -2,6 +2,7 @@ from django.conf import settings
 from django.db import models
 
 from calls.choices import AlertKind
+from calls.masking import shown
 
 
 class Alert(models.Model):
@@ -42,7 +43,7 @@ class Alert(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.message
+        return shown(self.message)
 
 
 class AlertComment(models.Model):

@@ -15,6 +15,9 @@ class ApiKey(models.Model):
     hint = models.CharField(max_length=12, help_text="Its first characters, to tell keys apart.")
     digest = models.CharField(max_length=64, unique=True, editable=False)
     scopes = models.JSONField(default=list)
+    accounts = models.ManyToManyField(
+        "calls.Account", blank=True, related_name="+", help_text="It reads what is of these accounts. None: of all."
+    )
     is_active = models.BooleanField("active", default=True)
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, blank=True)

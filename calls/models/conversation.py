@@ -2,6 +2,7 @@ from django.db import models
 
 from calls.choices import Direction, Disposition, Reason, State
 from calls.ids import new_id
+from calls.masking import shown
 
 
 class Tag(models.Model):
@@ -68,7 +69,7 @@ class Conversation(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_direction_display()} call, {self.customer_number or 'number withheld'}"
+        return f"{self.get_direction_display()} call, {shown(self.customer_number) or 'number withheld'}"
 
 
 class ConversationAlias(models.Model):

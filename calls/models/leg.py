@@ -14,7 +14,8 @@ class Leg(models.Model):
     direction = models.CharField(max_length=8, choices=Direction)
     from_number = models.CharField(max_length=64, blank=True)
     to_number = models.CharField(max_length=64, blank=True)
-    agent = models.ForeignKey("calls.Agent", models.PROTECT, null=True, blank=True, related_name="legs")
+    # No index of its own: the one below begins with it.
+    agent = models.ForeignKey("calls.Agent", models.PROTECT, null=True, blank=True, db_index=False, related_name="legs")
     disposition = models.CharField(max_length=9, choices=Disposition, null=True, blank=True)  # noqa: DJ001 - null: live
     started_at = models.DateTimeField(null=True, blank=True)
     answered_at = models.DateTimeField(null=True, blank=True)
@@ -31,6 +32,7 @@ class Leg(models.Model):
     class Meta:
         ordering = ["conversation_id", "label", "external_id"]
         constraints = [models.UniqueConstraint(fields=["conversation", "external_id", "label"], name="leg_identity")]
+        indexes = [models.Index(fields=["agent", "answered_at"], name="leg_agent")]
 
     def __str__(self) -> str:
         return f"{self.label.upper()}-leg, {self.get_role_display().lower()}"

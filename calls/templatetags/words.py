@@ -3,14 +3,17 @@
 import json
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from urllib.parse import urlsplit
 
 from django import template
+from django.db.models import Model
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 
-from calls import numbers
+from calls import masking, numbers, weblinks
 from calls.choices import Direction, Disposition, GapKind
 from calls.models import BalanceReading, Conversation, Leg
 
@@ -32,8 +35,35 @@ _GAP_COLOURS = {GapKind.TOP_UP: "answered", GapKind.MISSING: "missed", GapKind.R
 
 @register.filter
 def phone(number: str) -> str:
-    """Return a number grouped for reading; a withheld one is said to be so."""
-    return numbers.display(number) if number else "Number withheld"
+    """Return a number grouped for reading, or masked for who may not see it; a withheld one is said to be so."""
+    if not number:
+        return "Number withheld"
+    return masking.masked_number(number) if masking.is_masking() else numbers.display(number)
+
+
+@register.filter
+def did(number: str) -> str:
+    """Return a number of ours, grouped for reading: it is shown to everybody who may see the call."""
+    return format_html('<span class="rl-did">{}</span>', numbers.display(number)) if number else EMPTY
+
+
+@register.filter
+def shown(text: object) -> str:
+    """Return a text that may hold phone numbers as the viewer may see it."""
+    return masking.shown(str(text))
+
+
+@register.inclusion_tag("calls/party.html", takes_context=True)
+def party(context: template.Context, row: Model, field: str) -> dict[str, Any]:
+    """Show the number in ``field`` of ``row``, with a button that reveals it to who may have it revealed."""
+    number = getattr(row, field)
+    may_reveal = context["request"].user.has_perm("calls.reveal_numbers")
+    return {
+        "number": phone(number),
+        "address": reverse("reveal", args=[row._meta.label_lower, row.pk, field])
+        if masking.is_masking() and may_reveal and number and phone(number) != numbers.display(number)
+        else "",
+    }
 
 
 @register.filter
@@ -104,7 +134,8 @@ def arrow(direction: str) -> str:
 @register.filter
 def pretty(value: object) -> str:
     """Return a JSON value on several lines, letters of every script as they are."""
-    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False, default=str)
+    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False, default=str)
+    return masking.shown(weblinks.shortened(text))
 
 
 @register.filter

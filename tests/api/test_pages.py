@@ -115,11 +115,11 @@ def test_a_deep_page_is_found_by_the_index(client: Client) -> None:
     )
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
-    from calls.api.pages import _after
+    from calls.keyset import after
 
     middle = [(NOON + timedelta(seconds=500)).isoformat(), str(UUID(int=1501))]
     rows = Conversation.objects.order_by("-started_at", "-id")
-    plan = rows.filter(_after(("-started_at", "-id"), middle))[:100].explain()
+    plan = rows.filter(after(("-started_at", "-id"), middle))[:100].explain()
     assert "conversation_newest" in plan
     assert "TEMP B-TREE" not in plan
     assert "Sort" not in plan

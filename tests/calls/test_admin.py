@@ -13,10 +13,8 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from django.utils import timezone
 
-from calls.admin.conversation import find
-from calls.choices import Direction, Disposition, EventKind, Flag, Label, Reason, State
+from calls.choices import Direction, Disposition, EventKind, Flag, Label, State
 from calls.counting import CAP, count_up_to_cap
 from calls.intake import Arrival, lock_account, take_in
 from calls.models import (
@@ -34,32 +32,18 @@ from calls.models import (
 )
 from calls.models.api_key import digest_of
 from calls.records import AgentRef, Alias, LegCdr, LiveEvent
+from calls.searching import find
+from tests.calls.rows import START, make_call
 
 pytestmark = pytest.mark.django_db
 
 LIST = "/admin/calls/conversation/"
-START = datetime(2026, 11, 2, 6, 30, tzinfo=UTC)
 SCRIPT = "<script>alert(1)</script>"
 
 
 @pytest.fixture
 def account() -> Account:
     return Account.objects.create(slug="delhi-support", name="Delhi support", provider="piopiy")
-
-
-def make_call(account: Account, **columns: object) -> Conversation:
-    """Store a conversation with the columns given."""
-    defaults = {
-        "direction": Direction.INBOUND,
-        "state": State.ENDED,
-        "disposition": Disposition.ANSWERED,
-        "reason": Reason.CUSTOMER_CDR,
-        "customer_number": "+919000000001",
-        "did": "+918000000000",
-        "started_at": START,
-        "last_heard_at": START,
-    }
-    return Conversation.objects.create(account=account, **(defaults | columns))
 
 
 def page_of(call: Conversation) -> str:
@@ -152,11 +136,11 @@ def test_it_finds_a_number_written_with_a_digit_that_is_not_dialled(admin_client
 
 
 def test_it_finds_a_call_by_its_did_and_by_every_id(account):
-    call = make_call(account, external_id="c62abd10-1bab", request_id="request-7")
-    Leg.objects.create(account=account, conversation=call, external_id="leg-9", label="a", role="customer")
-    ConversationAlias.objects.create(account=account, conversation=call, scheme="sid", value="sid-3")
+    call = make_call(account)
+    for scheme in ("uuid", "request", "call"):  # intake keeps every id of a call and of its legs among its aliases
+        ConversationAlias.objects.create(account=account, conversation=call, scheme=scheme, value=f"{scheme}-3")
     make_call(account, customer_number="+919000000077", did="+918000000044")
-    for typed in ["80000 00000", "c62abd10-1bab", "request-7", "leg-9", "sid-3", str(call.pk)]:
+    for typed in ["80000 00000", "uuid-3", "request-3", "call-3", str(call.pk)]:
         assert list(find(Conversation.objects.all(), typed)) == [call], typed
 
 
@@ -257,12 +241,11 @@ def test_counting_stops_at_the_cap(account):
 
 
 def test_the_list_says_more_than_the_cap_instead_of_counting_on(admin_client, account, monkeypatch):
-    monkeypatch.setattr("calls.admin.base.CAP", 2)
-    monkeypatch.setattr("calls.counting.CAP", 2)
-    for _ in range(4):
+    monkeypatch.setattr("calls.counting.CAP", 60)
+    for _ in range(61):
         make_call(account)
-    page = admin_client.get(LIST).content.decode()
-    assert "more than 2 conversations" in page
+    page = re.sub(r"<[^>]*>", "", admin_client.get(LIST).content.decode())
+    assert "more than 60 conversations" in re.sub(r"\s+", " ", page)
 
 
 def test_the_tag_action_puts_a_tag_on_the_chosen_calls(admin_client, account):
@@ -364,28 +347,6 @@ def test_calls_whose_clocks_disagree_have_no_drawing_but_a_list(admin_client, ac
     assert len(response.context["moments"]) == 2
 
 
-def test_a_recording_plays_only_from_a_web_address(admin_client, account):
-    call = make_call(account, recording="https://recordings.example.com/1.mp3")
-    response = admin_client.get(page_of(call))
-    page = response.content.decode()
-    assert 'src="https://recordings.example.com/1.mp3"' in page
-    assert 'rel="noopener noreferrer"' in page
-    assert "media-src https://recordings.example.com" in response.headers["Content-Security-Policy"]
-
-
-@pytest.mark.parametrize(
-    "recording", ["javascript:alert(1)", "data:text/html,x", "REC-2.mp3", "https:", "http://[", "//example.com/1.mp3"]
-)
-def test_a_recording_that_is_no_web_address_is_text(admin_client, account, recording):
-    call = make_call(account, recording=recording)
-    response = admin_client.get(page_of(call))
-    page = response.content.decode()
-    assert recording in page
-    assert f'href="{recording}' not in page
-    assert "<audio" not in page
-    assert "media-src" not in response.headers["Content-Security-Policy"]
-
-
 def test_what_providers_write_is_escaped_everywhere(admin_client, account):
     agent = Agent.objects.create(account=account, external_id=SCRIPT, name=SCRIPT, extension="<i>", phone="<i>")
     texts = ["external_id", "hangup_cause", "request_id", "recording"]
@@ -474,7 +435,7 @@ def test_an_id_that_was_merged_leads_to_the_call(admin_client, account):
 
 def test_a_viewer_without_the_permission_for_deliveries_sees_none_of_them(client, account):
     viewer = User.objects.create_user("viewer", is_staff=True)
-    viewer.user_permissions.set(Permission.objects.filter(codename__in=["view_conversation"]))
+    viewer.user_permissions.set(Permission.objects.filter(codename__in=["view_conversation", "see_all_calls"]))
     client.force_login(viewer)
     page = client.get(page_of(take_in_call(account))).content.decode()
     assert "Your login may not see deliveries." in page
@@ -535,48 +496,10 @@ def test_an_id_that_is_none_leads_away(admin_client):
 # --- The first page --------------------------------------------------------------------------------------------------
 
 
-def test_each_figure_links_to_exactly_the_calls_it_counts(admin_client, account):
-    admin_client.cookies["zone"] = "Asia/Kolkata"
-    with time_machine.travel(datetime(2026, 11, 2, 20, 0, tzinfo=UTC), tick=False):  # 01:30 of the 3rd in Kolkata
-        today, yesterday = timezone.now() - timedelta(hours=1), timezone.now() - timedelta(hours=2)
-        for count, columns in [
-            (3, {"started_at": today}),
-            (2, {"started_at": today, "disposition": Disposition.MISSED}),
-            (1, {"started_at": today, "disposition": None, "state": State.LIVE}),
-            (1, {"started_at": yesterday, "disposition": None, "state": State.LIVE}),
-            (4, {"started_at": yesterday}),
-            (5, {"started_at": yesterday, "disposition": Disposition.MISSED}),
-        ]:
-            for _ in range(count):
-                make_call(account, **columns)
-        figures = admin_client.get("/admin/").context["figures"]
-        assert [(figure["title"], figure["count"]) for figure in figures] == [
-            ("Calls today", "6"),
-            ("Answered today", "3"),
-            ("Missed today", "2"),
-            ("Live now", "2"),
-        ]
-        for figure in figures:
-            assert len(rows(admin_client.get(figure["url"]))) == int(figure["count"]), figure["title"]
-
-
 def test_an_empty_installation_says_what_to_do(admin_client):
     page = admin_client.get("/admin/").content.decode()
     assert reverse("admin:calls_account_add") in page
     assert "curl -X POST" in page
-
-
-def test_the_first_page_costs_the_same_for_few_and_many_calls(admin_client, account):
-    def cost() -> int:
-        with CaptureQueriesContext(connection) as queries:
-            admin_client.get("/admin/")
-        return len(queries)
-
-    make_call(account, started_at=timezone.now())
-    few = cost()
-    for number in range(20):
-        make_call(Account.objects.create(slug=f"account-{number}", provider="piopiy"), started_at=timezone.now())
-    assert cost() == few
 
 
 def test_the_zone_in_which_times_are_shown_is_said(admin_client):

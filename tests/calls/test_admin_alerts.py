@@ -66,7 +66,7 @@ def an_alert(rule, account, **values) -> Alert:
 
 def one_who_may(*names: str) -> Client:
     user = User.objects.create_user("viewer", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=names))
+    user.user_permissions.set(Permission.objects.filter(codename__in=[*names, "see_all_calls"]))
     client = Client()
     client.force_login(user)
     return client

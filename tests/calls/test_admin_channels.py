@@ -31,7 +31,7 @@ def page_of(channel: Channel) -> str:
 def staff(*permissions: str) -> Client:
     """Return the browser of somebody who may do only this."""
     user = User.objects.create_user("shift", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    user.user_permissions.set(Permission.objects.filter(codename__in=[*permissions, "see_all_calls"]))
     client = Client()
     client.force_login(user)
     return client

@@ -1,7 +1,9 @@
-"""Posting to a checked address, with real servers: under its name, to no other, and not for longer than allowed."""
+"""Posting to a checked address, and getting from one, with real servers: under its name, and not for too long."""
 
+import asyncio
 import datetime
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -12,8 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from calls.addresses import check_outgoing
-from calls.outgoing import Failure, post
+from calls.addresses import AddressRefused, check_outgoing
+from calls.outgoing import Failure, get, post
+from tests.audio import Reply, audio_store
 from tests.sinks import web_sink
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
@@ -83,6 +86,80 @@ def test_an_answer_that_drips_in_is_given_up_in_time(begins_with):
         assert time.monotonic() - began < 5  # without the limit it would not end at all
         is_over.set()
         dripping.join()
+
+
+@pytest.fixture
+def store():
+    with audio_store() as store:
+        yield store
+
+
+def got(url, *, resolver=lambda host, port: ["127.0.0.1"], seconds=10.0):
+    """Get ``url`` to the end: status and body."""
+
+    async def run():
+        answer = await get(url, {}, allowed=LOOPBACK, resolver=resolver, seconds=seconds)
+        try:
+            return answer.status, b"".join([piece async for piece in answer.pieces()])
+        finally:
+            await answer.aclose()
+
+    return asyncio.run(run())
+
+
+def test_a_get_connects_to_the_address_that_was_checked_under_the_name(store):
+    """A name that leads elsewhere when it is looked up again is not looked up again."""
+    lookups = []
+
+    def resolver(host, port):
+        lookups.append(host)
+        return ["127.0.0.1"] if len(lookups) == 1 else ["10.0.0.1"]
+
+    assert got(f"http://{NAME}:{store.port}/1.wav", resolver=resolver) == (200, store.file)
+    assert lookups == [NAME]
+    assert store.asks[0].headers["Host"] == f"{NAME}:{store.port}"
+
+
+def test_a_get_goes_on_to_the_next_address_when_one_refuses(store):
+    assert got(f"http://{NAME}:{store.port}/", resolver=lambda host, port: ["127.9.9.9", "127.0.0.1"])[0] == 200
+
+
+def test_a_get_checks_each_address_that_it_is_led_to(store):
+    store.reply = lambda ask: Reply(302, {"Location": f"http://inside.example.com:{store.port}/2"})
+    addresses = {NAME: ["127.0.0.1"], "inside.example.com": ["127.0.0.1", "10.0.0.1"]}
+    with pytest.raises(AddressRefused, match=re.escape("inside.example.com leads to 10.0.0.1")):
+        got(f"http://{NAME}:{store.port}/", resolver=lambda host, port: addresses[host])
+    assert len(store.asks) == 1
+
+
+def test_a_get_takes_no_certificate_but_one_of_the_name(store, tmp_path):
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(self_signed(NAME, tmp_path / "server.pem"))
+    store.server.socket = server_side.wrap_socket(store.server.socket, server_side=True)
+    with pytest.raises(Failure, match="self-signed"):
+        got(f"https://{NAME}:{store.port}/")
+
+
+@pytest.mark.parametrize(
+    "begins_with", [b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"]
+)
+def test_a_get_gives_up_on_an_answer_that_does_not_come(begins_with):
+    """Within the headers, or in the middle of the body."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def begin():
+            connection, _ = listener.accept()
+            connection.sendall(begins_with)
+            connection.recv(65536)
+            while connection.recv(65536):  # until the other side has had enough
+                pass
+            connection.close()
+
+        beginning = threading.Thread(target=begin)
+        beginning.start()
+        with pytest.raises(Failure):
+            got(f"http://{NAME}:{listener.getsockname()[1]}/", seconds=0.5)
+        beginning.join()
 
 
 def self_signed(name, path):

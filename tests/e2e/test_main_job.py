@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -28,21 +27,6 @@ def running(tmp_path_factory: pytest.TempPathFactory):
             "--token", "another-token-of-agra",
         )  # fmt: skip
         yield server
-
-
-@pytest.fixture
-def staff(running: Running, page: Page) -> Iterator[Page]:
-    """A page on which staff has signed in. What the browser complains of, such as a blocked script, fails the test."""
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(f"{running.url}/admin/")
-    page.locator("input[name=username]").fill("admin")
-    page.locator("input[name=password]").fill(running.password)
-    page.get_by_role("button", name=re.compile("log in", re.IGNORECASE)).click()
-    page.wait_for_url(f"{running.url}/admin/")
-    yield page
-    assert complaints == []
 
 
 @pytest.fixture(scope="module")

@@ -495,7 +495,7 @@ LIST = "/admin/webhooks/rebuild/"
 def viewer_client(client):
     """A login that may look at everything and change nothing."""
     viewer = User.objects.create_user("viewer", is_staff=True)
-    viewer.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    viewer.user_permissions.set(Permission.objects.filter(codename__regex="^view_|^see_"))
     client.force_login(viewer)
     return client
 

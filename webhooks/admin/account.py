@@ -25,7 +25,7 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from calls import burn, ledger, runway
+from calls import burn, ledger, runway, worklist
 from calls.admin import statement
 from calls.admin.base import BaseAdmin
 from calls.ids import new_id
@@ -60,7 +60,7 @@ class AccountForm(forms.ModelForm):
         label="Forget the API secret",
         required=False,
         widget=UnfoldBooleanSwitchWidget,
-        help_text="The provider's lists of calls are read no more.",
+        help_text="The provider's lists of calls are read no more, and recordings that it names cannot be played.",
     )
 
     class Meta:
@@ -89,7 +89,7 @@ class AccountAdmin(BaseAdmin):
         (None, {"fields": ["slug", "name", "provider", "app_id", "is_active"]}),
         ("How its deliveries are read", {"fields": ["unit", "time_zone", "phone_region", "silence_minutes"]}),
         ("Who may send", {"fields": ["allowed_networks"]}),
-        ("When somebody is there", {"fields": ["business_hours"]}),
+        ("When somebody is there", {"fields": ["business_hours", "callback_minutes"]}),
     ]
 
     @display(description="name")
@@ -140,6 +140,8 @@ class AccountAdmin(BaseAdmin):
         super().save_model(request, obj, form, change)
         if not change:
             Endpoint.issue(obj)
+        elif {"business_hours", "callback_minutes", "time_zone"} & set(form.changed_data):
+            worklist.renew_promises(obj)
 
     def response_add(self, request: HttpRequest, obj: Account, post_url_continue: str | None = None) -> HttpResponse:
         if {"_addanother", "_popup"} & request.POST.keys():
@@ -234,7 +236,7 @@ class AccountAdmin(BaseAdmin):
     def _account(self, request: HttpRequest, pk: int) -> Account:
         if not self.has_change_permission(request):
             raise PermissionDenied
-        return get_object_or_404(Account, pk=pk)
+        return get_object_or_404(self.get_queryset(request), pk=pk)
 
 
 def _is_used(account: Account) -> bool:

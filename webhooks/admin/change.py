@@ -9,12 +9,14 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db.models import BooleanField, DateTimeField, DecimalField, Field, Model
 from django.utils.text import capfirst
 
+from calls.access import shown
 from calls.choices import EventKind, Flag
 from calls.models import Conversation, Leg
 from calls.templatetags import words
+from calls.weblinks import shortened
 from webhooks.models import RebuildChange
 
-_NUMBERS = {"customer_number", "did", "from_number", "to_number"}
+_NUMBERS = {"customer_number", "from_number", "to_number"}
 _NOTHING = (None, "", [], {})
 
 
@@ -58,7 +60,7 @@ def _in_words(part: str, name: str, before: object, after: object) -> tuple[str,
     try:
         field = model._meta.get_field(name)
     except FieldDoesNotExist:  # it was changed before the field was renamed
-        return name, str(before), str(after)
+        return name, shown(shortened(str(before))), shown(shortened(str(after)))
     return capfirst(field.verbose_name), _value(field, before), _value(field, after)
 
 
@@ -73,13 +75,15 @@ def _value(field: Field, value: object) -> str:
         return words.money(Decimal(str(value)))
     if field.name.endswith("_seconds"):
         return words.clock(value)
+    if field.name == "did":
+        return words.did(value)
     if field.name in _NUMBERS:
         return words.phone(value)
     if field.name == "flags":
         return "; ".join(_flags(value))
     if isinstance(value, dict):
         return words.pretty(value)
-    return str(dict(field.flatchoices).get(value, value))
+    return shown(shortened(str(dict(field.flatchoices).get(value, value))))
 
 
 def _flags(flags: Sequence[str]) -> list[str]:

@@ -10,17 +10,20 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
-from unfold.contrib.filters.admin import DropdownFilter, RelatedDropdownFilter
+from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 
-from calls.admin.base import ReadOnlyAdmin, TimeRangeFilter
+from calls.access import may_see_numbers, shown, visible
+from calls.admin.base import ReadOnlyAdmin, RelatedFilter, TimeRangeFilter
+from calls.admin.keyset import KeysetChangeList
 from calls.admin.streaming import download
 from calls.models import Conversation, StoredRecord
 from calls.templatetags import words
+from calls.weblinks import shortened
 from webhooks import bell, figures, processing
 from webhooks.admin import inbox
 from webhooks.admin.labels import ADVICE, label_of, status_word
@@ -107,7 +110,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     list_filter = [
         StatusFilter,
         ("received_at", TimeRangeFilter),
-        ("account", RelatedDropdownFilter),
+        ("account", RelatedFilter),
         ProviderFilter,
         ErrorFilter,
         AwayFilter,
@@ -118,6 +121,9 @@ class DeliveryAdmin(ReadOnlyAdmin):
     actions = ["process_again"]
     list_before_template = "webhooks/delivery_list.html"
     change_form_outer_before_template = "webhooks/delivery.html"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: object) -> type[KeysetChangeList]:
+        return KeysetChangeList
 
     @display(description="received")
     def received(self, delivery: Delivery) -> str:
@@ -160,7 +166,9 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     def export(self, request: HttpRequest) -> HttpResponseBase:
         """Stream the deliveries of the filtered list as NDJSON, oldest first."""
-        if not self.has_view_permission(request):
+        # The bytes as they came cannot be masked.
+        may_export = request.user.has_perm("calls.export_calls") and may_see_numbers(request.user)
+        if not (may_export and self.has_view_permission(request)):
             raise PermissionDenied
         try:
             chosen = self.get_changelist_instance(request).get_queryset(request)
@@ -177,7 +185,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         """Put one delivery back to pending, from the button on its page."""
         if not self.has_change_permission(request):
             raise PermissionDenied
-        self._requeue(request, [pk])
+        self._requeue(request, [get_object_or_404(self.get_queryset(request), pk=pk).pk])
         return redirect("admin:webhooks_delivery_change", pk)
 
     @admin.action(description="Process again", permissions=["change"])
@@ -195,14 +203,13 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
         delivery = kwargs["obj"]
-        calls = Conversation.objects.filter(
-            pk__in=StoredRecord.objects.filter(source=delivery.pk).values("conversation")
-        )
+        told = StoredRecord.objects.filter(source=delivery.pk).values("conversation")
+        calls = visible(request.user, Conversation.objects.filter(pk__in=told))
         context |= {
             "delivery": delivery,
             "status_word": status_word(delivery),
             "provider_label": label_of(delivery.account),
-            "query_text": bytes(delivery.query).decode("utf-8", "replace"),
+            "query_text": shown(shortened(bytes(delivery.query).decode("utf-8", "replace"))),
             "advice": ADVICE.get(delivery.error_class, ""),
             "calls": calls.select_related("account", "agent"),
             "copies": Delivery.objects.filter(repeat_of=delivery).only("received_at")[:50],

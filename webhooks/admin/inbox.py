@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
+from calls.access import reach_of, shown
 from calls.admin.base import time_range
 from calls.counting import CAP
 from webhooks import figures
@@ -22,7 +23,8 @@ ORDER = [Delivery.Status(name) for name in ("processed", "ignored", "repeat", "p
 
 def overview(request: HttpRequest) -> HttpResponse:
     """Show the figures of the inbox; with ``?part=1`` only what changes, for the script that keeps it up to date."""
-    if not request.user.has_perm("webhooks.view_delivery"):
+    # Its figures are of all accounts together.
+    if not (request.user.has_perm("webhooks.view_delivery") and reach_of(request.user).is_everything):
         raise PermissionDenied
     hour, day = figures.rate_of_hour(), figures.rate_of_day()
     lag = figures.lag()
@@ -34,11 +36,10 @@ def overview(request: HttpRequest) -> HttpResponse:
         row["share"] = _percent(row["repeats"], row["total"])
     for group in groups:
         group["advice"] = ADVICE.get(group["error_class"], "")
-        group["url"] = (
-            list_url(since=groups_since, status="quarantined")
-            + "&"
-            + urlencode({f"{name}__exact": group[name] for name in ("error_class", "error_field", "error_value")})
-        )
+        exact = {f"{name}__exact": group[name] for name in ("error_class", "error_field", "error_value")}
+        # The value may be a number: then the address would tell it to who may not see it.
+        is_hidden = shown(group["error_value"]) != group["error_value"]
+        group["url"] = "" if is_hidden else f"{list_url(since=groups_since, status='quarantined')}&{urlencode(exact)}"
     total, repeated = (sum(row[name] for row in accounts) for name in ("total", "repeats"))
     context = admin.site.each_context(request) | {
         "title": "Inbox",

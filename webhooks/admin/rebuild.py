@@ -13,10 +13,11 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
-from calls.admin.base import BaseAdmin, ReadOnlyAdmin
+from calls.access import visible
+from calls.admin.base import BaseAdmin, ReadOnlyAdmin, RelatedFilter
 from calls.models import Conversation, ConversationRedirect
 from calls.templatetags import words
 from webhooks import rebuilding
@@ -56,7 +57,7 @@ class RebuildAdmin(ReadOnlyAdmin):
     add_form_template = "webhooks/rebuild_form.html"
     change_form_outer_before_template = "webhooks/rebuild.html"
     list_display = ["name", "scope_name", "requester", "created", "state_word", "progress_text", "changed_text"]
-    list_filter = [("state", ChoicesDropdownFilter), ("account", RelatedDropdownFilter)]
+    list_filter = [("state", ChoicesDropdownFilter), ("account", RelatedFilter)]
     list_select_related = ["account", "conversation", "requested_by"]
     sortable_by = ()
 
@@ -141,7 +142,7 @@ class RebuildAdmin(ReadOnlyAdmin):
         """Start a dry run of one call, from the button on its page."""
         if not self.has_add_permission(request):
             raise PermissionDenied
-        call = get_object_or_404(Conversation, pk=pk)
+        call = get_object_or_404(visible(request.user, Conversation.objects.all()), pk=pk)
         rebuild = Rebuild.objects.create(account=call.account, conversation=call, requested_by=request.user)
         self.log_addition(request, rebuild, f"Started a dry run of {call}")
         return redirect("admin:webhooks_rebuild_change", rebuild.pk)
@@ -165,7 +166,7 @@ class RebuildAdmin(ReadOnlyAdmin):
         """Return how far a rebuild is, for the script that keeps its page up to date."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        rebuild = get_object_or_404(Rebuild, pk=pk)
+        rebuild = get_object_or_404(self.get_queryset(request), pk=pk)
         return JsonResponse(
             {
                 "state": rebuild.state,
@@ -209,7 +210,7 @@ class RebuildAdmin(ReadOnlyAdmin):
     def _rebuild(self, request: HttpRequest, pk: int) -> Rebuild:
         if not self.has_change_permission(request):
             raise PermissionDenied
-        return get_object_or_404(Rebuild, pk=pk)
+        return get_object_or_404(self.get_queryset(request), pk=pk)
 
     def _follow(self, request: HttpRequest, pk: int, do: Any, word: str) -> HttpResponse:
         rebuild = self._rebuild(request, pk)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from calls.records import AccountFacts, Record
+from calls.records import AccountFacts, Record, RecordingSource
 from webhooks.providers import callerdesk, piopiy, telecmi
 
 
@@ -39,6 +39,8 @@ class Provider(NamedTuple):
     """The fields whose words tell what kind of payload it is: those of one kind look alike."""
     pull: Pull | None = None
     """``None`` for one that has no lists, or whose deliveries say all that they would."""
+    recordings: RecordingSource | None = None
+    """``None`` for one whose deliveries say where a recording is."""
 
 
 PROVIDERS: dict[str, Provider] = {
@@ -48,6 +50,7 @@ PROVIDERS: dict[str, Provider] = {
         telecmi.parse,
         telecmi.SHAPE_FIELDS,
         Pull(telecmi.EDITIONS, telecmi.PAGE_ROWS, telecmi.question, telecmi.answer, telecmi.parse_pulled),
+        RecordingSource(telecmi.recording_address, telecmi.recording_refusal),
     ),
     "callerdesk": Provider("CallerDesk", callerdesk.parse, callerdesk.SHAPE_FIELDS),
 }

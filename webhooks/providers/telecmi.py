@@ -5,9 +5,11 @@ github.com/murugancmi/telecmi-webhooks. What they leave open was taken from bodi
 wire file of tests/deliveries/telecmi.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple, TypedDict
+from urllib.parse import urlencode
 
 from calls.choices import Direction, Disposition, EventKind, Label, Role
 from calls.records import AccountFacts, AgentRef, Alias, LegCdr, LiveEvent, Record
@@ -363,3 +365,22 @@ def parse_pulled(
     if name not in LISTS:
         raise UnrecognizedPayload(f"expected one of {', '.join(LISTS)}", field="list", value=name)
     return _rows(payload.get("cdr"), received_at, LISTS[name])
+
+
+# --- Recordings: the file names of reports, and the API that plays them -----------------------------------------------
+
+
+def recording_address(name: str, *, app_id: str, secret: str, api_base: str) -> str:
+    """Return where the file ``name`` is played, for the account whose ``app_id`` and ``secret`` these are."""
+    edition = EDITIONS[api_base]
+    return f"{edition.address}/play?{urlencode({'appid': app_id, edition.secret_field: secret, 'file': name})}"
+
+
+def recording_refusal(body: bytes) -> int | None:
+    """Return the ``code`` of an answer in JSON: refusals come also within an answer of HTTP 200."""
+    try:
+        code = json.loads(body).get("code")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    text = str(code)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) == 3 else None

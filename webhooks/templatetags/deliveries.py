@@ -9,11 +9,12 @@ from uuid import UUID
 from django import template
 from django.db.models import OuterRef, QuerySet, Subquery
 
+from calls import access, weblinks
 from calls.counting import CAP, count_up_to_cap
 from calls.models import Account, Conversation, StoredRecord
 from calls.provenance import describe
 from calls.records import load_record
-from webhooks import versions
+from webhooks import figures, versions
 from webhooks.decoding import decode
 from webhooks.errors import DeliveryError, clean_text
 from webhooks.models import Delivery
@@ -103,6 +104,9 @@ def _changes(former: Delivery, delivery: Delivery) -> list[Change] | None:
     return None if before is None or after is None else versions.changes(before, after)
 
 
+register.filter("without_links", weblinks.shortened)
+
+
 @register.filter
 def body_text(delivery: Delivery) -> str:
     """Return what a delivery says on several lines: decoded where it can be, else as it came."""
@@ -114,7 +118,8 @@ def body_text(delivery: Delivery) -> str:
     if any(isinstance(payload, DeliveryError) for payload in payloads):
         return raw_text(delivery)
     shown = payloads[0] if len(payloads) == 1 else payloads
-    return clean_text(json.dumps(shown, indent=2, ensure_ascii=False, default=str))
+    text = clean_text(json.dumps(shown, indent=2, ensure_ascii=False, default=str))
+    return access.shown(weblinks.shortened(text))
 
 
 @register.filter
@@ -122,8 +127,10 @@ def raw_text(delivery: Delivery) -> str:
     """Return the bytes of a delivery as they came: as text, or in hexadecimal where they are none."""
     raw = bytes(delivery.body) or bytes(delivery.query)
     try:
-        return raw.decode()
+        return access.shown(weblinks.shortened(raw.decode()))
     except UnicodeDecodeError:
+        if access.is_masking():
+            return "It is no text, and may hold phone numbers. You may not see them."
         rest = f"\n… and {len(raw) - HEX_BYTES:,} more bytes" if len(raw) > HEX_BYTES else ""
         return raw[:HEX_BYTES].hex(" ", 4) + rest
 
@@ -136,8 +143,16 @@ def quarantined_count() -> dict[str, Any]:
 
 
 @register.simple_tag
-def last_deliveries() -> QuerySet[Account]:
-    """Return the accounts, each with ``last_received_at``: when the provider last sent one, or ``None``."""
+def inbox_lag() -> dict[str, Any]:
+    """Return how many deliveries wait, as a text, and for how many ``seconds`` the oldest does; ``None`` for none."""
+    lag = figures.lag()
+    return lag | {"text": f"{CAP:,}+" if lag["pending"] > CAP else f"{lag['pending']:,}"}
+
+
+@register.simple_tag(takes_context=True)
+def last_deliveries(context: template.Context) -> QuerySet[Account]:
+    """Return the viewer's accounts, each with ``last_received_at``: when the provider last sent one, or ``None``."""
     sent = Delivery.objects.exclude(method=Delivery.PULL)
     newest = sent.filter(account=OuterRef("pk")).order_by("-received_at", "-id")
-    return Account.objects.annotate(last_received_at=Subquery(newest.values("received_at")[:1]))
+    accounts = access.visible(context["request"].user, Account.objects.all())
+    return accounts.annotate(last_received_at=Subquery(newest.values("received_at")[:1]))

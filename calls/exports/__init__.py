@@ -1,0 +1,1 @@
+"""Rows as files: CSV, XLSX and NDJSON of whatever a list shows."""
