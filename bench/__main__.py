@@ -15,12 +15,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import draining, latency, receiving, runway, seed
+from bench import browsing, draining, latency, receiving, runway, seed
 from bench.figures import Bench, Figure
 from tests.servers import postgresql_server
 from tests.serving import ROOT
 
-FIGURES = {**receiving.FIGURES, **draining.FIGURES, **latency.FIGURES, **runway.FIGURES, **seed.FIGURES}
+FIGURES = {
+    **receiving.FIGURES,
+    **draining.FIGURES,
+    **latency.FIGURES,
+    **runway.FIGURES,
+    **seed.FIGURES,
+    **browsing.FIGURES,
+}
 
 
 def main() -> None:

@@ -4,16 +4,18 @@ A module that measures has ``FIGURES``, a dictionary of functions by the name un
 picks one; each takes a ``Bench`` and returns a ``Figure``, mostly by ``compare``.
 """
 
+import contextlib
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 
+from tests.servers import Server, postgresql_server
 from tests.serving import ROOT
 
 ROUNDS = 5
@@ -102,6 +104,19 @@ def compare(
 ) -> Figure:
     """Measure both in turn, ``ROUNDS`` times. Exactly one of the two bounds is given."""
     pairs = [(ours(), reference()) for _ in range(ROUNDS)]
+    return of_pairs(title, pairs, unit=unit, at_least=at_least, at_most=at_most, details=details)
+
+
+def of_pairs(
+    title: str,
+    pairs: Sequence[tuple[float, float]],
+    *,
+    unit: str,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    details: dict[str, object] | None = None,
+) -> Figure:
+    """Return the figure of what was measured in turn: ours and the reference's."""
     goal = at_least if at_most is None else at_most
     assert goal is not None
     return Figure(
@@ -114,3 +129,12 @@ def compare(
         is_most=at_most is not None,
         details={"pairs": pairs} | (details or {}),
     )
+
+
+@contextlib.contextmanager
+def kept_server() -> Iterator[Server]:
+    """Run a private PostgreSQL whose databases are kept in ``artefacts/postgresql`` for the next time."""
+    directory = ROOT / "artefacts" / "postgresql"
+    directory.mkdir(parents=True, exist_ok=True)
+    with postgresql_server(directory, fsync="on", max_wal_size="8GB") as server:
+        yield server

@@ -14,9 +14,7 @@ import django
 import psycopg
 
 from bench import draining
-from bench.figures import Bench, Database, Figure, compare
-from tests.servers import postgresql_server
-from tests.serving import ROOT
+from bench.figures import Bench, Database, Figure, compare, kept_server
 
 MANY = int(os.environ.get("BENCH_LEGS", "5000000"))
 FEW = 50_000
@@ -76,9 +74,7 @@ def drain(seed: int) -> None:
 
 def stored(bench: Bench) -> Figure:
     """Return the cost of a delivery beside many stored legs and beside few, in turn."""
-    directory = ROOT / "artefacts" / "postgresql"
-    directory.mkdir(parents=True, exist_ok=True)
-    with postgresql_server(directory, fsync="on") as server:
+    with kept_server() as server:
 
         def database(legs: int) -> Database:
             name = f"legs_{legs}"
