@@ -45,7 +45,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "8px",
     "STYLES": [_file("css/ringledger.css")],
-    "SCRIPTS": [_file("js/zone.js"), _file("js/buttons.js"), _file("js/reveal.js")],
+    "SCRIPTS": [_file("js/zone.js"), _file("js/buttons.js"), _file("js/labels.js"), _file("js/reveal.js")],
     "DASHBOARD_CALLBACK": "calls.admin.overview.add_overview",
     "COLORS": {
         "primary": {

@@ -1,0 +1,11 @@
+// The field in which one types to search a list of choices is made by a script, which gives it no name of its own.
+function nameSearchFields() {
+    for (const field of document.querySelectorAll(".select2-search__field:not([aria-label])")) {
+        const select = field.closest(".select2-container")?.previousElementSibling;
+        const label = select?.labels?.[0];
+        field.setAttribute("aria-label", label ? label.textContent.trim() : "Search");
+    }
+}
+
+window.addEventListener("load", nameSearchFields);
+document.addEventListener("formset:added", () => setTimeout(nameSearchFields));
