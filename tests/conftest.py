@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -41,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set the environment before Django's settings are read: hence no DJANGO_SETTINGS_MODULE in pyproject.toml."""
     if os.environ.get("REQUIRE_CHROMIUM") and not CHROMIUM:
         raise pytest.UsageError("REQUIRE_CHROMIUM is set and there is no Chromium: apt-get install chromium")
+    # A shell has what it runs in the background ignore Ctrl-C, and so would all that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     is_worker = hasattr(config, "workerinput")
     database_url = os.environ.get("DATABASE_URL", "") if is_worker else ""
     for name in ENVIRONMENT:

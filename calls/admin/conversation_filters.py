@@ -140,7 +140,7 @@ class TagsFilter(RowsFilter):
 class DidFilter(TextFilter):
     """The number of ours that was called or shown, in any spelling or in part; several with commas between them.
 
-    Links give it as it is stored, by ``did__exact`` or ``did__in``.
+    Links give it as it is stored, by ``did__exact`` or ``did__in``; ``did__isnull=True`` are the calls without one.
     """
 
     title = "DID"
@@ -149,10 +149,12 @@ class DidFilter(TextFilter):
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: type[Model], admin: ModelAdmin) -> None:
         stored = [*params.pop("did__exact", []), *",".join(params.pop("did__in", [])).split(",")]
         self.stored = [text for text in stored if text]
+        if "True" in params.pop("did__isnull", []):
+            self.stored.append("")
         super().__init__(request, params, model, admin)
 
     def expected_parameters(self) -> list[str]:
-        return ["did", "did__exact", "did__in"]
+        return ["did", "did__exact", "did__in", "did__isnull"]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         if self.stored:
@@ -251,7 +253,8 @@ def chips(changelist: ChangeList, others: dict[str, list]) -> list[Chip]:
             continue
         if stored := getattr(spec, "stored", ()):
             without = changelist.get_query_string(dict.fromkeys(spec.expected_parameters()[1:]))
-            found.append(Chip(spec.title, " or ".join(map(words.phone, stored)), without))
+            names = (words.phone(text) if text else "none" for text in stored)
+            found.append(Chip(spec.title, " or ".join(names), without))
         if text := _text(spec):
             without = changelist.get_query_string(dict.fromkeys(spec.used_parameters))
             found.append(Chip(str(spec.title).removesuffix(" at"), text, without))

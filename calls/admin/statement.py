@@ -260,7 +260,9 @@ def _costs(account: Account, days: Days) -> list[dict[str, Any]]:
         return date_format(day, "D j M Y"), calls_url(account, Days(day, day, {}))
 
     def of_did(did: str) -> tuple[str, str]:
-        return words.did(did) if did else "No DID is known", calls_url(account, days, did__exact=did)
+        if not did:
+            return "No DID is known", calls_url(account, days, did__isnull="True")
+        return words.did(did), calls_url(account, days, did__exact=did)
 
     def of_agent(agent: int | None) -> tuple[str, str]:
         if agent is None:

@@ -286,10 +286,10 @@ def test_the_page_tells_the_call_from_its_start_to_its_end(admin_client, account
 
 
 def test_the_page_draws_each_leg_on_one_scale(admin_client, account):
-    caller, agent = admin_client.get(page_of(take_in_call(account))).context["lanes"]
-    assert [tuple(bar) for bar in caller.bars] == [("ring", 0, 278), ("talk", 278, 722)]
-    assert [tuple(bar) for bar in agent.bars] == [("ring", 111, 167), ("talk", 278, 722)]
-    assert [x for x, _ in agent.marks] == [111, 278]
+    caller, agent = admin_client.get(page_of(take_in_call(account))).context["drawing"].lanes
+    assert [tuple(bar)[:3] for bar in caller.bars] == [("ring", "0.00%", "27.78%"), ("talk", "27.78%", "72.22%")]
+    assert [tuple(bar)[:3] for bar in agent.bars] == [("ring", "11.11%", "16.67%"), ("talk", "27.78%", "72.22%")]
+    assert [mark.x for mark in agent.marks] == ["11.11%", "27.78%"]
 
 
 def test_the_page_tells_money_reason_flags_and_parameters(admin_client, account):
@@ -300,7 +300,7 @@ def test_the_page_tells_money_reason_flags_and_parameters(admin_client, account)
         "0.55 INR",
         "878.90 INR",
         "The provider's final report on the customer's leg says so.",
-        "Final report on the A-leg, customer: answered, talk 0:13.",
+        "A-leg, customer: final report says answered, rang 0:05, talk 0:13.",
         "The provider's clock and our time of arrival are far apart",
         '"ID": 8915726',
         "Asha",
@@ -343,7 +343,7 @@ def test_calls_whose_clocks_disagree_have_no_drawing_but_a_list(admin_client, ac
     )
     response = admin_client.get(page_of(call))
     assert response.status_code == 200
-    assert response.context["lanes"] == []
+    assert response.context["drawing"] is None
     assert len(response.context["moments"]) == 2
 
 
