@@ -146,9 +146,12 @@ _ROWS = (
     " LEFT JOIN calls_agent g ON g.id = c.agent_id WHERE {} ORDER BY c.started_at DESC, c.id DESC LIMIT 51"
 )
 _LIVE_FIGURES = (
-    "SELECT account_id, direction, disposition, count(*), sum(talk_seconds), sum(ring_seconds), sum(cost)"
-    " FROM calls_conversation WHERE started_at >= '{since}' AND started_at < '{until}' GROUP BY 1, 2, 3"
+    "SELECT {}, count(*), count(*) FILTER (WHERE disposition = 'answered'), sum(talk_seconds), sum(cost)"
+    " FROM calls_conversation WHERE started_at >= '{}' AND started_at < '{}' GROUP BY {}"
 )
+_HOUR = "date_part('isodow', started_at AT TIME ZONE 'UTC'), date_part('hour', started_at AT TIME ZONE 'UTC')"
+_SHOWN_BY = ["account_id, direction", _HOUR, "agent_id", "did", "extra_params ->> 'campaign'"]
+"""By what the dashboard shows figures of its days; of the days before these, by the first only."""
 
 
 class Watch:
@@ -242,10 +245,10 @@ def _search(text: str, condition: str) -> Callable[[Watch], Measured]:
 def _dashboard(watch: Watch) -> Measured:
     since = END - MONTH
     address = f"/admin/?{urlencode({'range': 'custom', 'from': f'{since:%Y-%m-%d}', 'to': f'{END - DAY:%Y-%m-%d}'})}"
-    return (
-        lambda: watch.database(address, "calls_rollup"),
-        lambda: _query(_LIVE_FIGURES.format(since=since, until=END)),
-    )
+    week = timedelta(days=7)
+    live = [_LIVE_FIGURES.format(group, since, END, group) for group in _SHOWN_BY]
+    live.append(_LIVE_FIGURES.format(_SHOWN_BY[0], since - week, END - week, _SHOWN_BY[0]))
+    return lambda: watch.database(address, "calls_rollup"), lambda: sum(map(_query, live))
 
 
 MEASURED: dict[str, Callable[[Watch], Measured]] = {

@@ -3,7 +3,7 @@ import warnings
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from kombu.transport import virtual
+from kombu.transport import TRANSPORT_ALIASES, virtual
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 # It warns root of pickled tasks; ours are JSON only (CELERY_ACCEPT_CONTENT).
@@ -12,6 +12,7 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 # what it cannot put back into a file. A nudge is not worth it.
 virtual.QoS.restore_at_shutdown = False
 
+TRANSPORT_ALIASES["folder"] = "config.file_queue:Transport"
 app = Celery("ringledger")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

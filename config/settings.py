@@ -198,7 +198,7 @@ STORAGES = {
 
 # --- Work behind the scenes -----------------------------------------------------------------------------------------
 
-CELERY_BROKER_URL = REDIS_URL or "filesystem://localhost"
+CELERY_BROKER_URL = REDIS_URL or "folder://localhost"  # see config.file_queue
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
@@ -235,7 +235,6 @@ if REDIS_URL:
         "global_keyprefix": "ringledger:",
     }
 else:
-    CELERY_BROKER_TRANSPORT = "config.file_queue:Transport"
     _QUEUE = DATA_DIR / "queue"
     for _name in ("messages", "control"):
         (_QUEUE / _name).mkdir(parents=True, exist_ok=True)

@@ -444,7 +444,7 @@ def test_a_full_disk_is_told_in_words_and_leaves_no_file(account, manager):
 
 
 def test_an_export_whose_worker_is_killed_is_made_anew_with_every_row_once(account, manager):
-    calls = make_calls(account, 4 * CHUNK)
+    calls = make_calls(account, 10 * CHUNK)  # so many that the worker is not done before it is killed
     export = jobs.ask(manager, "calls.conversation", "", "csv", "Asia/Kolkata")
     database = connection.settings_dict["NAME"]
     url = f"sqlite:///{database}"
