@@ -68,6 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
         # No test pulls the plug, and thousands of syncs take minutes.
         database["OPTIONS"]["init_command"] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"
     django.setup()
+    if not is_worker and config.getoption("numprocesses", None):
+        # Or its workers would have read these settings, and with them this DATA_DIR, before they come to lines above.
+        del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

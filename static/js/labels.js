@@ -7,5 +7,5 @@ function nameSearchFields() {
     }
 }
 
-window.addEventListener("load", nameSearchFields);
-document.addEventListener("formset:added", () => setTimeout(nameSearchFields));
+// Some are made long after the page has loaded, such as those of a row that is added to a form.
+new MutationObserver(nameSearchFields).observe(document, { childList: true, subtree: true });
