@@ -8,14 +8,14 @@ from statistics import median
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import ExtractHour, ExtractIsoWeekDay
 from django.utils import timezone
 
 from calls import business_hours
 from calls.models import Account, MissedCaller
 
-_TIMES = ["first_missed_at", "first_attempt_at", "reached_at", "closed_at"]
+_TIMES = ["first_missed_at", "first_attempt_at", "reached_at", "closed_at", "due_at"]
 _ELSEWHERE = MissedCaller.Closing.ELSEWHERE
 _AHEAD = timedelta(days=1)  # a provider's clock may be ahead of ours
 
@@ -28,6 +28,7 @@ class Entry(NamedTuple):
     tried_at: datetime | None
     reached_at: datetime | None
     closed_at: datetime | None
+    due_at: datetime | None
     closing: str
 
 
@@ -53,9 +54,25 @@ class Figures(NamedTuple):
     """From the first missed call until somebody talked to the caller, in business hours."""
     reach_plain: Times
     kept: int
-    """Reached within the account's target. Zero without a target."""
+    """Reached by the time that was promised when the caller was missed."""
     broken: int
-    """Reached too late, or not yet although the target has passed."""
+    """Reached too late, or not yet although the time has passed."""
+
+
+def is_reached() -> Q:
+    """Return the condition for entries whose caller was called back, got through, or was reached otherwise."""
+    return Q(reached_at__isnull=False) | Q(closing=_ELSEWHERE)
+
+
+def is_kept() -> Q:
+    """Return the condition for entries that ``Figures.kept`` counts."""
+    return Q(reached_at__lte=F("due_at")) & ~Q(closing=_ELSEWHERE) | Q(closing=_ELSEWHERE, closed_at__lte=F("due_at"))
+
+
+def is_broken(now: datetime) -> Q:
+    """Return the condition for entries that ``Figures.broken`` counts."""
+    late = Q(reached_at__gt=F("due_at")) & ~Q(closing=_ELSEWHERE) | Q(closing=_ELSEWHERE, closed_at__gt=F("due_at"))
+    return late | Q(closed_at=None, due_at__lt=now)
 
 
 def figures(entries: QuerySet[MissedCaller], start: datetime, now: datetime) -> list[tuple[Account, Figures]]:
@@ -89,7 +106,7 @@ def when_missed(entries: QuerySet[MissedCaller], start: datetime) -> tuple[list[
         entries.filter(first_missed_at__gte=start)
         .order_by()
         .values_list(ExtractHour("first_missed_at"), ExtractIsoWeekDay("first_missed_at"))
-        .annotate(missed=Count("pk"), reached=Count("pk", filter=Q(reached_at__isnull=False) | Q(closing=_ELSEWHERE)))
+        .annotate(missed=Count("pk"), reached=Count("pk", filter=is_reached()))
     )
     hours, weekdays = [When(0, 0)] * 24, [When(0, 0)] * 7
     for hour, weekday, missed, reached in counts:
@@ -104,22 +121,16 @@ def _figures(account: Account, entries: Sequence[Entry], start: datetime, now: d
     clock = business_hours.OpenTime(hours, start, now + _AHEAD, zone)
     tried = [(entry.missed_at, entry.tried_at) for entry in entries if entry.tried_at]
     reached = [(entry.missed_at, at) for entry in entries if (at := _reached_at(entry))]
-    reach = [clock.between(*span) for span in reached]
-    kept = broken = 0
-    if account.callback_minutes is not None:
-        target = timedelta(minutes=account.callback_minutes)
-        kept = sum(length <= target for length in reach)
-        waiting = (clock.between(entry.missed_at, now) for entry in entries if entry.closed_at is None)
-        broken = len(reach) - kept + sum(length > target for length in waiting)
+    due = [(entry, _reached_at(entry)) for entry in entries if entry.due_at]
     return Figures(
         entries=len(entries),
         reached=len(reached),
         first_try=_times([clock.between(*span) for span in tried]),
         first_try_plain=_times([end - begin for begin, end in tried]),
-        reach=_times(reach),
+        reach=_times([clock.between(*span) for span in reached]),
         reach_plain=_times([end - begin for begin, end in reached]),
-        kept=kept,
-        broken=broken,
+        kept=sum(at is not None and at <= entry.due_at for entry, at in due),
+        broken=sum(at > entry.due_at if at else not entry.closed_at and entry.due_at < now for entry, at in due),
     )
 
 

@@ -208,8 +208,9 @@ class CampaignFilter(TextFilter):
 
 
 class HourFilter(DropdownFilter):
-    """The hour of the day in which the call started, in the viewer's zone."""
+    """The hour of the day of a row's ``moment``, when a call started, in the viewer's zone."""
 
+    moment = "started_at"
     title = "hour"
     parameter_name = "hour"
 
@@ -217,12 +218,13 @@ class HourFilter(DropdownFilter):
         return [(str(hour), f"{hour:02}:00 to {hour:02}:59") for hour in range(24)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.filter(started_at__hour=_whole(self.value(), 23)) if self.value() else queryset
+        return queryset.filter((f"{self.moment}__hour", _whole(self.value(), 23))) if self.value() else queryset
 
 
 class WeekdayFilter(DropdownFilter):
-    """The day of the week on which the call started, in the viewer's zone; 1 is Monday."""
+    """The day of the week of a row's ``moment``, in the viewer's zone; 1 is Monday."""
 
+    moment = "started_at"
     title = "weekday"
     parameter_name = "weekday"
 
@@ -231,7 +233,7 @@ class WeekdayFilter(DropdownFilter):
         return [(str(number), day) for number, day in enumerate(days, 1)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.filter(started_at__iso_week_day=_whole(self.value(), 7)) if self.value() else queryset
+        return queryset.filter((f"{self.moment}__iso_week_day", _whole(self.value(), 7))) if self.value() else queryset
 
 
 class Chip(NamedTuple):

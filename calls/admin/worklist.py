@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from django.contrib import admin, messages
@@ -21,7 +22,8 @@ from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 
 from calls import audit, business_hours, callbacks
 from calls.access import may_see_numbers, visible
-from calls.admin.base import ReadOnlyAdmin, RelatedFilter
+from calls.admin.base import ReadOnlyAdmin, RelatedFilter, TimeRangeFilter
+from calls.admin.conversation_filters import HourFilter, WeekdayFilter
 from calls.admin.export import ExportMixin
 from calls.choices import Direction
 from calls.counting import count_up_to_cap
@@ -40,6 +42,7 @@ TABS = {
     "overdue": "Overdue",
     "snoozed": "Put off",
     "closed": "Closed",
+    "all": "All",
 }
 REASONS = [Closing.ELSEWHERE, Closing.WRONG_NUMBER, Closing.SPAM, Closing.NO_ANSWER, Closing.OTHER]
 """Why staff may close an entry; the other reasons are found out from the calls."""
@@ -65,6 +68,8 @@ class ShowFilter(DropdownFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[MissedCaller]) -> QuerySet[MissedCaller]:
         now = timezone.now()
         match self.value():
+            case "all":
+                return queryset
             case "closed":
                 return queryset.filter(closed_at__isnull=False)
             case "snoozed":
@@ -76,6 +81,38 @@ class ShowFilter(DropdownFilter):
             case "overdue":
                 return due_now(queryset, now).filter(due_at__lt=now)
         return due_now(queryset, now)
+
+
+class ResultFilter(DropdownFilter):
+    """What came of an entry, as the page of figures counts it."""
+
+    title = "what came of it"
+    parameter_name = "result"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return [("reached", "Reached"), ("kept", "Promise kept"), ("promised", "Promise kept or broken")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[MissedCaller]) -> QuerySet[MissedCaller]:
+        match self.value():
+            case "reached":
+                return queryset.filter(callbacks.is_reached())
+            case "kept":
+                return queryset.filter(callbacks.is_kept())
+            case "promised":
+                return queryset.filter(callbacks.is_kept() | callbacks.is_broken(timezone.now()))
+        return queryset
+
+
+class MissedHourFilter(HourFilter):
+    """The hour of the day of the first missed call."""
+
+    moment = "first_missed_at"
+
+
+class MissedWeekdayFilter(WeekdayFilter):
+    """The day of the week of the first missed call."""
+
+    moment = "first_missed_at"
 
 
 class DidFilter(TextFilter):
@@ -96,7 +133,15 @@ class MissedCallerAdmin(ExportMixin, ReadOnlyAdmin):
     list_display = ["customer_number"]  # the page shows the rows by its own template
     list_display_links = None
     list_select_related = ["account", "assigned_to"]
-    list_filter = [ShowFilter, ("account", RelatedFilter), DidFilter]
+    list_filter = [
+        ShowFilter,
+        ("account", RelatedFilter),
+        DidFilter,
+        ("first_missed_at", TimeRangeFilter),
+        ResultFilter,
+        MissedHourFilter,
+        MissedWeekdayFilter,
+    ]
     sortable_by = ()
     export_columns = tables.MISSED_CALLERS
     change_list_template = "calls/worklist.html"
@@ -111,6 +156,8 @@ class MissedCallerAdmin(ExportMixin, ReadOnlyAdmin):
     def get_ordering(self, request: HttpRequest) -> list[str | OrderBy]:
         if request.GET.get(SHOW) == "closed":
             return ["-closed_at", "-id"]
+        if request.GET.get(SHOW) == "all":
+            return ["-first_missed_at", "-id"]
         return [F("due_at").asc(nulls_last=True), "first_missed_at", "id"]
 
     def get_urls(self) -> list[URLPattern]:
@@ -129,9 +176,9 @@ class MissedCallerAdmin(ExportMixin, ReadOnlyAdmin):
         entries, start = self.get_queryset(request), callbacks.since(days)
         context = self.admin_site.each_context(request) | {
             "title": "Call backs",
-            "accounts": _figure_rows(callbacks.figures(entries, start, timezone.now())),
+            "accounts": _figure_rows(callbacks.figures(entries, start, timezone.now()), start),
             "ranges": [(each, label, each == days) for each, label in _RANGES.items()],
-            "charts": _charts(*callbacks.when_missed(entries, start)),
+            "charts": _charts(*callbacks.when_missed(entries, start), start),
             "worklist_url": reverse("admin:calls_missedcaller_changelist"),
         }
         return TemplateResponse(request, "calls/worklist_figures.html", context)
@@ -357,23 +404,34 @@ def _role(call: Conversation, entry: MissedCaller) -> str:
     return f"{word} at another DID" if word == "Missed" and call.did != entry.did else word
 
 
-def _figure_rows(found: list[tuple[Account, callbacks.Figures]]) -> list[dict[str, Any]]:
+def _counted(start: datetime, **filters: object) -> str:
+    """Return the address of the list of the entries that began at ``start`` or later and pass ``filters``."""
+    query = {SHOW: "all", "first_missed_at_from_0": start.isoformat(), **filters}
+    return f"{reverse('admin:calls_missedcaller_changelist')}?{urlencode(query)}"
+
+
+def _figure_rows(found: list[tuple[Account, callbacks.Figures]], start: datetime) -> list[dict[str, Any]]:
     """Return what the page of figures shows of each account."""
     rows = []
     for account, figures in found:
         promised = figures.kept + figures.broken
+        of_account = {"account__id__exact": account.pk}
         rows.append(
             {
                 "account": account,
                 "entries": figures.entries,
+                "entries_url": _counted(start, **of_account),
                 "reached": figures.reached,
+                "reached_url": _counted(start, **of_account, result="reached"),
                 "reached_share": _share(figures.reached, figures.entries),
                 "times": [
                     (_times(figures.first_try), _times(figures.first_try_plain)),
                     (_times(figures.reach), _times(figures.reach_plain)),
                 ],
                 "kept": figures.kept,
+                "kept_url": _counted(start, **of_account, result="kept"),
                 "promised": promised,
+                "promised_url": _counted(start, **of_account, result="promised"),
                 "kept_share": _share(figures.kept, promised),
             }
         )
@@ -390,14 +448,16 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.0f} %" if whole else words.EMPTY
 
 
-def _charts(hours: list[callbacks.When], weekdays: list[callbacks.When]) -> list[dict[str, Any]]:
+def _charts(hours: list[callbacks.When], weekdays: list[callbacks.When], start: datetime) -> list[dict[str, Any]]:
+    of_hours = [_counted(start, hour=hour) for hour in range(24)]
+    of_weekdays = [_counted(start, weekday=weekday) for weekday in range(1, 8)]
     return [
-        _chart("By hour of the first missed call", [f"{hour:02}:00" for hour in range(24)], hours),
-        _chart("By weekday of the first missed call", _WEEKDAYS, weekdays),
+        _chart("By hour of the first missed call", [f"{hour:02}:00" for hour in range(24)], hours, of_hours),
+        _chart("By weekday of the first missed call", _WEEKDAYS, weekdays, of_weekdays),
     ]
 
 
-def _chart(title: str, labels: Sequence[str], counts: Sequence[callbacks.When]) -> dict[str, Any]:
+def _chart(title: str, labels: Sequence[str], counts: Sequence[callbacks.When], urls: Sequence[str]) -> dict[str, Any]:
     """Return the bars of a chart 100 high and one wide for each, the callers who were reached at their feet."""
     most = max(count.missed for count in counts)
     bars = [
@@ -406,11 +466,13 @@ def _chart(title: str, labels: Sequence[str], counts: Sequence[callbacks.When]) 
             "label": label,
             "missed": count.missed,
             "reached": count.reached,
+            "url": url,
+            "reached_url": f"{url}&result=reached",
             "top": round(100 - 100 * count.missed / (most or 1), 2),
             "open_height": round(100 * (count.missed - count.reached) / (most or 1), 2),
             "reached_top": round(100 - 100 * count.reached / (most or 1), 2),
             "reached_height": round(100 * count.reached / (most or 1), 2),
         }
-        for place, (label, count) in enumerate(zip(labels, counts, strict=True))
+        for place, (label, count, url) in enumerate(zip(labels, counts, urls, strict=True))
     ]
     return {"title": title, "bars": bars, "most": most, "total": sum(count.missed for count in counts)}
