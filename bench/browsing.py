@@ -71,6 +71,10 @@ def seed(url: str) -> None:
         calls.execute("SET maintenance_work_mem = '1GB'")
         for statement in again:
             calls.execute(statement)
+        calls.execute(
+            "INSERT INTO calls_conversationalias (scheme, value, account_id, conversation_id)"
+            " SELECT 'uuid', external_id, account_id, id FROM calls_conversation"
+        )
         calls.execute("VACUUM ANALYZE")
     refresh_rollups()
 
@@ -256,7 +260,7 @@ MEASURED: dict[str, Callable[[Watch], Measured]] = {
     "filtered": _filtered,
     "deep": _deep,
     "last four": _search("4321", "reverse(c.customer_number) LIKE '1234%'"),
-    "seven digits": _search("0004321", "reverse(c.customer_number) LIKE '1234000%'"),
+    "seven digits": _search("0331000", "reverse(c.customer_number) LIKE '0001330%'"),
     "a part": _search("*00432*", "c.customer_number LIKE '%00432%'"),
     "dashboard": _dashboard,
 }

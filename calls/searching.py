@@ -58,9 +58,9 @@ def with_did(calls: QuerySet[Conversation], dids: Sequence[str]) -> QuerySet[Con
 
 def with_part_of_did(calls: QuerySet[Conversation], parts: Sequence[str]) -> QuerySet[Conversation]:
     """Return the calls by a DID that holds one of these ``parts``, each of digits."""
-    condition = Q()
+    condition, dids = Q(), _dids()
     for digits in parts:
-        condition |= _did_holds(digits)
+        condition |= _did_holds(digits, dids)
     return _with_ends(calls).filter(condition)
 
 
@@ -71,15 +71,17 @@ def _in_numbers(digits: str, *, is_anywhere: bool) -> Q:
         return ends if may_search(digits) else Q(pk=None)
     if len(digits) < TELLING:
         return Q(customer_number__contains=digits) | Q(did__contains=digits)
-    if not is_anywhere:
-        customers = _with_ends(Conversation.objects.order_by()).filter(customer_end__startswith=digits[::-1])
-        if customers[:1].values("pk") or any(did.endswith(digits) for did in _dids()):
-            return ends
-    return Q(customer_number__contains=digits) | _did_holds(digits)
-
-
-def _did_holds(digits: str) -> Q:
+    customers = _with_ends(Conversation.objects.order_by()).filter(customer_end__startswith=digits[::-1])
+    if not is_anywhere and customers[:1].values("pk"):
+        return ends
     dids = _dids()
+    if not is_anywhere and any(did.endswith(digits) for did in dids):
+        return ends
+    return Q(customer_number__contains=digits) | _did_holds(digits, dids)
+
+
+def _did_holds(digits: str, dids: Sequence[str]) -> Q:
+    """Return the condition for calls by a DID that holds the digits; ``dids`` are what ``_dids`` returns."""
     if len(dids) > MANY:
         return Q(did__contains=digits)
     return Q(did_end__in=[did[::-1] for did in dids if digits in did])
