@@ -106,6 +106,14 @@ def redis_url() -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture(autouse=True)
+def urls_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test starts without the webhook URLs that the one before it knew: they are remembered for a moment."""
+    from webhooks import inbox
+
+    monkeypatch.setattr(inbox, "ways", type(inbox.ways)())
+
+
 @pytest.fixture
 def account(db):
     """An account at PIOPIY with everything as it comes."""

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from statistics import median
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -137,15 +138,12 @@ def seconds(body: bytes) -> float:
 def test_time_grows_no_faster_than_the_body(name):
     for size in (1 << 12, 1 << 14, 1 << 16, (1 << 20) - 200):  # the short ones first: what squares is caught early
         half, whole = ENDLESS[name](size // 2), ENDLESS[name](size)
-        # The quickest of some rounds: what else the machine does only ever adds. Below a millisecond the clock's step
-        # and what every delivery costs say more than the length.
-        quickest_half = quickest_whole = float("inf")
-        for _ in range(20):
-            quickest_half = min(quickest_half, max(seconds(half), 0.001))
-            quickest_whole = min(quickest_whole, seconds(whole))
-            if quickest_whole < 3 * quickest_half:
-                break
-        assert quickest_whole < 3 * quickest_half, size
+        # Both in turn, for some rounds: a machine that is slowed down by others is so for both. Below a millisecond the
+        # clock's step and what every delivery costs say more than the length.
+        ratios: list[float] = []
+        while not ratios or (median(ratios) >= 3 and len(ratios) < 20):
+            ratios.append(seconds(whole) / max(seconds(half), 0.001))
+        assert median(ratios) < 3, (size, ratios)
 
 
 @given(
