@@ -33,7 +33,7 @@ def insert(model: type[models.Model], names: Sequence[str], rows: Sequence[tuple
     if not rows:
         return []
     table, key, fields = model._meta.db_table, model._meta.pk.column, _fields(model, names)
-    columns = ", ".join(field.column for field in fields)
+    columns = ", ".join(_quoted(fields))
     if connection.vendor == "postgresql":
         # Rows are inserted, numbered and returned in the order of the array's elements.
         new = f"{_unnest(fields)} WITH ORDINALITY AS new({columns}, row_place)"
@@ -55,15 +55,19 @@ def update(model: type[models.Model], names: Sequence[str], rows: Sequence[tuple
     table, key = model._meta.db_table, model._meta.pk
     fields = _fields(model, names)
     if connection.vendor == "postgresql":
-        values = ", ".join(f"{field.column} = new.{field.column}" for field in fields)
-        new = f"{_unnest([key, *fields])} AS new(row_key, {', '.join(field.column for field in fields)})"
+        values = ", ".join(f"{column} = new.{column}" for column in _quoted(fields))
+        new = f"{_unnest([key, *fields])} AS new(row_key, {', '.join(_quoted(fields))})"
         statement = f"UPDATE {table} SET {values} FROM {new} WHERE {table}.{key.column} = new.row_key"  # noqa: S608 - no input
         _execute(statement, [key, *fields], rows)
     else:
-        values = ", ".join(f"{field.column} = %s" for field in fields)
+        values = ", ".join(f"{column} = %s" for column in _quoted(fields))
         prepared = _prepared([*fields, key], ((*row[1:], row[0]) for row in rows))
         with connection.cursor() as cursor:
             cursor.executemany(f"UPDATE {table} SET {values} WHERE {key.column} = %s", list(prepared))  # noqa: S608 - no input
+
+
+def _quoted(fields: Iterable[models.Field]) -> list[str]:
+    return [connection.ops.quote_name(field.column) for field in fields]
 
 
 def _fields(model: type[models.Model], names: Sequence[str]) -> list[models.Field]:

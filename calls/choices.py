@@ -136,6 +136,23 @@ class AlertKind(TextChoices):
     PAYLOAD_DRIFT = "payload_drift", "Payloads change"
 
 
+class EventType(TextChoices):
+    """What a subscription can be told of."""
+
+    CONVERSATION_STARTED = "conversation.started", "Call started"
+    CONVERSATION_ANSWERED = "conversation.answered", "Call answered"
+    CONVERSATION_ENDED = "conversation.ended", "Call ended"
+    CONVERSATION_UPDATED = "conversation.updated", "Call changed"
+    CONVERSATION_CORRECTED = "conversation.corrected", "Ended call corrected"
+    CONVERSATION_MERGED = "conversation.merged", "Call merged into another"
+    CONVERSATION_ERASED = "conversation.erased", "Call withdrawn"
+    ALERT_OPENED = "alert.opened", "Alert opened"
+    ALERT_CLEARED = "alert.cleared", "Alert cleared"
+    BALANCE_LOW = "balance.low", "Balance low"
+    DELIVERY_QUARANTINED = "delivery.quarantined", "Delivery quarantined"
+    TEST = "test", "Test"  # cannot be subscribed to: it is asked for
+
+
 class ExportFormat(TextChoices):
     """The kinds of file that rows are exported as; the value is the ending of its name."""
 

@@ -7,11 +7,13 @@ from calls.models.alert_rule import AlertRule
 from calls.models.api_key import ApiKey
 from calls.models.audit import AuditEntry
 from calls.models.balance import BalanceReading
+from calls.models.change import Change
 from calls.models.channel import Channel
 from calls.models.contact import Contact, ContactNumber
 from calls.models.conversation import Conversation, ConversationAlias, ConversationRedirect, Tag
 from calls.models.event import Event
 from calls.models.export import Export
+from calls.models.idempotency import IdempotentRequest
 from calls.models.leg import Leg
 from calls.models.missed_caller import MissedCaller, WorklistStep
 from calls.models.note import CallNote, StaffOutcome
@@ -22,6 +24,7 @@ from calls.models.rollup import Rollup, RollupProgress, StaleSlot
 from calls.models.saved_view import ListChoice, SavedView
 from calls.models.staff import StaffAccess, StaffSession, Team
 from calls.models.stored_record import StoredRecord
+from calls.models.subscription import Attempt, Message, Subscription
 
 __all__ = [
     "Account",
@@ -30,9 +33,11 @@ __all__ = [
     "AlertComment",
     "AlertRule",
     "ApiKey",
+    "Attempt",
     "AuditEntry",
     "BalanceReading",
     "CallNote",
+    "Change",
     "Channel",
     "Contact",
     "ContactNumber",
@@ -41,8 +46,10 @@ __all__ = [
     "ConversationRedirect",
     "Event",
     "Export",
+    "IdempotentRequest",
     "Leg",
     "ListChoice",
+    "Message",
     "MissedCaller",
     "Notice",
     "PeriodicJob",
@@ -55,6 +62,7 @@ __all__ = [
     "StaffSession",
     "StaleSlot",
     "StoredRecord",
+    "Subscription",
     "Tag",
     "Team",
     "WorklistStep",

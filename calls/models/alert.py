@@ -9,7 +9,8 @@ class Alert(models.Model):
     """Something staff must know of: opened once, kept up to date while it lasts, cleared when its cause is gone."""
 
     rule = models.ForeignKey("calls.AlertRule", models.PROTECT, related_name="alerts")
-    account = models.ForeignKey("calls.Account", models.PROTECT, related_name="alerts")
+    # No index of its own: one of those below begins with it.
+    account = models.ForeignKey("calls.Account", models.PROTECT, db_index=False, related_name="alerts")
     subject = models.CharField(
         max_length=200,
         blank=True,
@@ -40,6 +41,10 @@ class Alert(models.Model):
                 name="alert_open_once",
                 condition=models.Q(cleared_at__isnull=True),
             )
+        ]
+        indexes = [
+            models.Index(fields=["-opened_at", "-id"], name="alert_newest"),
+            models.Index(fields=["account", "-opened_at", "-id"], name="alert_account"),
         ]
 
     def __str__(self) -> str:

@@ -3,7 +3,10 @@ from django.db import models
 
 
 class AuditEntry(models.Model):
-    """Something a member of staff did that others must be able to trace; written by ``calls.audit``, never changed."""
+    """Something a member of staff or a program did that others must be able to trace.
+
+    Written by ``calls.audit``, never changed.
+    """
 
     class Action(models.TextChoices):
         """What was done."""
@@ -22,6 +25,9 @@ class AuditEntry(models.Model):
 
     at = models.DateTimeField(auto_now_add=True)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+    api_key = models.ForeignKey(
+        "calls.ApiKey", models.SET_NULL, null=True, blank=True, related_name="+", verbose_name="API key"
+    )
     action = models.CharField(max_length=12, choices=Action)
     target_type = models.CharField(max_length=100, blank=True, help_text="The table of what it was done to.")
     target_id = models.CharField(max_length=64, blank=True)

@@ -36,6 +36,7 @@ class BalanceReading(models.Model):
     class Meta:
         ordering = ["-booked_at", "-id"]
         indexes = [
+            models.Index(fields=["-booked_at", "-id"], name="balance_newest"),
             models.Index(fields=["account", "-booked_at", "-id"], name="balance_chain"),
             models.Index(fields=["account", "occurred_at"], name="balance_time"),
             # Gaps are few, and each page of them would be looked for in the whole chain.

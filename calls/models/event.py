@@ -26,7 +26,10 @@ class Event(models.Model):
                 name="event_identity",
             )
         ]
-        indexes = [models.Index(fields=["account", "-occurred_at", "-id"], name="event_account")]
+        indexes = [
+            models.Index(fields=["-occurred_at", "-id"], name="event_newest"),
+            models.Index(fields=["account", "-occurred_at", "-id"], name="event_account"),
+        ]
 
     def __str__(self) -> str:
         return self.get_kind_display()

@@ -1,12 +1,20 @@
 from django.db import models
+from django.db.models import F, Func
 
 from calls.choices import Direction, Disposition, Label, Role
+
+# The literal stands in the text of the query: an index on an expression is of use to the very same expression only.
+START_OR_NEVER = Func(
+    "started_at", template="COALESCE(%(expressions)s, '1970-01-01 00:00:00')", output_field=models.DateTimeField()
+)
+"""By what legs are sorted: of the newest first, those whose start is not known come last."""
 
 
 class Leg(models.Model):
     """One party's connection within a conversation. Derived; see ``Conversation``."""
 
-    account = models.ForeignKey("calls.Account", models.PROTECT, related_name="+")
+    # No index of its own: one of those below begins with it.
+    account = models.ForeignKey("calls.Account", models.PROTECT, db_index=False, related_name="+")
     conversation = models.ForeignKey("calls.Conversation", models.CASCADE, related_name="legs")
     external_id = models.CharField("provider's id", max_length=255)
     label = models.CharField(max_length=1, choices=Label)
@@ -32,7 +40,11 @@ class Leg(models.Model):
     class Meta:
         ordering = ["conversation_id", "label", "external_id"]
         constraints = [models.UniqueConstraint(fields=["conversation", "external_id", "label"], name="leg_identity")]
-        indexes = [models.Index(fields=["agent", "answered_at"], name="leg_agent")]
+        indexes = [
+            models.Index(fields=["agent", "answered_at"], name="leg_agent"),
+            models.Index(START_OR_NEVER.desc(), F("id").desc(), name="leg_newest"),
+            models.Index("account", START_OR_NEVER.desc(), F("id").desc(), name="leg_account"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.label.upper()}-leg, {self.get_role_display().lower()}"

@@ -98,6 +98,9 @@ class WorklistStep(models.Model):
     at = models.DateTimeField()
     kind = models.CharField(max_length=9, choices=Kind)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    api_key = models.ForeignKey(
+        "calls.ApiKey", models.SET_NULL, null=True, related_name="+", help_text="The key of the program that did it."
+    )
     assigned_to = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     until = models.DateTimeField(null=True)
     closing = models.CharField(max_length=12, choices=MissedCaller.Closing, blank=True)

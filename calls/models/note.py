@@ -3,10 +3,13 @@ from django.db import models
 
 
 class CallNote(models.Model):
-    """What a member of staff has to say of a call. Its author may change it and take it back."""
+    """What a member of staff or a program has to say of a call. Its author may change it and take it back."""
 
     conversation = models.ForeignKey("calls.Conversation", models.CASCADE, related_name="notes")
     author = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    api_key = models.ForeignKey(
+        "calls.ApiKey", models.SET_NULL, null=True, related_name="+", help_text="The key of the program that wrote it."
+    )
     text = models.TextField(max_length=2000)
     created_at = models.DateTimeField(auto_now_add=True)
     edited_at = models.DateTimeField(null=True, blank=True)
@@ -38,6 +41,9 @@ class StaffOutcome(models.Model):
     kind = models.CharField("outcome set by staff", max_length=12, choices=Kind, db_index=True)
     text = models.CharField(max_length=200, blank=True)
     set_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    api_key = models.ForeignKey(
+        "calls.ApiKey", models.SET_NULL, null=True, related_name="+", help_text="The key of the program that set it."
+    )
     set_at = models.DateTimeField()
 
     class Meta:
