@@ -6,7 +6,8 @@ of the account's row, so that any number of workers see each other's records and
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,13 +18,15 @@ from uuid import UUID
 from django.db import models, transaction
 from django.db.models import TextChoices
 
-from calls import bulk, ledger, rollups, worklist
+from calls import bulk, changes, ledger, rollups, worklist
+from calls.choices import State
 from calls.ids import new_id
 from calls.models import (
     Account,
     Agent,
     BalanceReading,
     CallNote,
+    Change,
     Conversation,
     ConversationAlias,
     ConversationRedirect,
@@ -107,6 +110,21 @@ def close_silent(account: Account, now: datetime) -> int:
         ]
         take_in(account, arrivals)
     return len(arrivals)
+
+
+@contextmanager
+def editing(conversation_ids: Collection[UUID]) -> Iterator[None]:
+    """Keep, in one transaction, what staff or programs say of these conversations, and tell of it as changes."""
+    with transaction.atomic():
+        of_accounts: dict[int, list[UUID]] = defaultdict(list)
+        rows = Conversation.objects.filter(pk__among=conversation_ids).order_by("account", "pk")
+        for account_id, pk in rows.values_list("account", "pk"):
+            of_accounts[account_id].append(pk)
+        for account_id in of_accounts:
+            lock_account(account_id)
+        yield
+        for account_id, pks in of_accounts.items():
+            changes.edited(pks, account_id)
 
 
 # --- What belongs together -------------------------------------------------------------------------------------------
@@ -242,7 +260,7 @@ def _write(
     # Read before the legs are written: a leg that goes takes its reading with it.
     of_former = BalanceReading.objects.filter(conversation__among=former)
     read_before = dict(of_former.values_list("leg_id", "occurred_at"))
-    legs, _ = _sync(
+    legs, touched_legs = _sync(
         Leg.objects.filter(conversation__among=former),
         ["conversation_id", "external_id", "label", "account_id", "agent_id", *_LEG],
         {
@@ -258,7 +276,7 @@ def _write(
             identity = (pk, str(event.kind), *event.leg_key, event.provider_status)
             leg_id = legs[pk, *event.leg] if event.leg else None
             events[identity] = (*identity, account.pk, leg_id, *_values(_EVENT, event))
-    _sync(
+    _, touched_events = _sync(
         Event.objects.filter(conversation__among=former),
         [
             *("conversation_id", "kind", "leg_external_id", "leg_label", "provider_status", "account_id", "leg_id"),
@@ -267,27 +285,38 @@ def _write(
         events,
         lambda row: (survivors.get(row[0], row[0]), *row[1:5]),
     )
-    readings, touched = _sync(
+    readings, touched_readings = _sync(
         of_former,
         ["leg_id", "occurred_at", "received_at", "account_id", "conversation_id", "balance", "charge"],
         _readings(account, calls, legs),
         lambda row: row[:1],
     )
     gone = {moment for leg_id, moment in read_before.items() if (leg_id,) not in readings}
-    ledger.settle(account, gone | {row[1] for row in touched})
+    ledger.settle(account, gone | {row[1] for row in _rows(touched_readings)})
     if vanished:
         going = Conversation.objects.filter(pk__in=vanished)
-        touched_calls += going.values_list(*columns)
+        touched_calls += [(row, None) for row in going.values_list(*columns)]
         going.delete()
-    rollups.mark(account, (row[columns.index("started_at")] for row in touched_calls))
-    worklist.follow(account, [dict(zip(columns, row, strict=True)) for row in touched_calls])
+    rows = [dict(zip(columns, row, strict=True)) for row in _rows(touched_calls)]
+    rollups.mark(account, (row["started_at"] for row in rows))
+    worklist.follow(account, rows)
+    parts = {survivors.get(row[0], row[0]) for row in _rows([*touched_legs, *touched_events])}
+    _tell(account, columns, touched_calls, parts | set(survivors.values()), calls, survivors)
+
+
+_Touched = tuple[tuple | None, tuple | None]
+"""A row before and after; ``None``: it was not there, or is gone."""
 
 
 class _Synced(NamedTuple):
-    """The keys of the rows that are there now, and the rows that are new, differ (before and after), or are gone."""
+    """The keys of the rows that are there now, and what was touched."""
 
     keys: dict[tuple, object]
-    touched: list[tuple]
+    touched: list[_Touched]
+
+
+def _rows(touched: Iterable[_Touched]) -> Iterator[tuple]:
+    return (row for pair in touched for row in pair if row)
 
 
 def _sync(
@@ -302,25 +331,59 @@ def _sync(
     that is wanted no more, or twice, is deleted.
     """
     keys: dict[tuple, object] = {}
-    touched, changed, surplus = [], [], []
+    touched: list[_Touched] = []
+    changed, surplus = [], []
     for pk, *values in existing.order_by("pk").values_list("pk", *names):
         row = tuple(values)
         key = identity(row)
         target = wanted.get(key)
         if target is None or key in keys:
             surplus.append(pk)
-            touched.append(row)
+            touched.append((row, None))
             continue
         keys[key] = pk
         if row != target:
-            touched += [row, target]
+            touched.append((row, target))
             changed.append((pk, *target))
     if surplus:
         existing.model._base_manager.filter(pk__in=surplus).delete()
     bulk.update(existing.model, names, changed)
     new = {key: row for key, row in wanted.items() if key not in keys}
     keys.update(zip(new, bulk.insert(existing.model, names, list(new.values())), strict=True))
-    return _Synced(keys, [*touched, *new.values()])
+    return _Synced(keys, touched + [(None, row) for row in new.values()])
+
+
+def _tell(
+    account: Account,
+    columns: Sequence[str],
+    touched: Iterable[_Touched],
+    parts: Container[UUID],
+    calls: Mapping[UUID, CallSummary],
+    survivors: Mapping[UUID, UUID],
+) -> None:
+    """Write what became of conversations: ``touched`` are their rows, ``parts`` those of which legs or events are."""
+    state, answered_at = columns.index("state"), columns.index("answered_at")
+    rows = {after[0]: (before, after) for before, after in touched if after}
+    told = []
+    for pk, call in calls.items():
+        before, after = rows.get(pk, (None, None))
+        if after and before is None:
+            kind = Change.Kind.CREATED
+        elif pk in parts or (after and before[:-1] != after[:-1]):  # the last one is ``last_heard_at``: nobody is shown
+            was = before[state] if before else call.state
+            kind = Change.Kind.CORRECTED if was == State.ENDED else Change.Kind.UPDATED
+        else:
+            continue
+        steps = {
+            "started": after and not before,
+            "answered": after and after[answered_at] and not (before and before[answered_at]),
+            "ended": after and after[state] == State.ENDED and not (before and before[state] == State.ENDED),
+        }
+        told.append((pk, kind, ",".join(step for step, has_happened in steps.items() if has_happened), None))
+    told += [(old, Change.Kind.MERGED, "", survivor) for old, survivor in survivors.items()]
+    gone = (before[0] for before, after in touched if after is None)
+    told += [(pk, Change.Kind.ERASED, "", None) for pk in gone if pk not in survivors]
+    changes.write(account.pk, told)
 
 
 def _values(names: Sequence[str], summary: object) -> list[object]:

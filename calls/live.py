@@ -159,6 +159,11 @@ class News(NamedTuple):
     id: str
     data: str
 
+    @property
+    def text(self) -> bytes:
+        """As a server-sent event."""
+        return f"id: {self.id}\ndata: {self.data}\n\n".encode()
+
 
 @dataclass(frozen=True)
 class _Shown:
@@ -225,6 +230,10 @@ class Board:
         if told is None:
             told = shown.told[key] = json.dumps(_difference(shown, viewer, known), separators=(",", ":"))
         return News(f"{self._name}.{shown.version}", f'{{"now":{time.time_ns() // 1_000_000},{told[1:]}')
+
+    def anew(self, since: str) -> str:
+        """Return from where to go on when what is to be seen has changed: all is told again."""
+        return ""
 
     def _version(self, shown: _Shown, since: str) -> int | None:
         """Return the version that an id stands for, or ``None`` when only everything will do."""

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -19,10 +20,19 @@ from django.utils import timezone
 from calls import bulk, business_hours
 from calls.choices import Direction, Disposition, State
 from calls.episodes import Episode, Fact, Happening, episodes
-from calls.models import Account, Conversation, MissedCaller, WorklistStep
+from calls.models import Account, ApiKey, Conversation, MissedCaller, WorklistStep
 
 MISSED = (Disposition.MISSED, Disposition.VOICEMAIL)
 """How an inbound call ended of which the caller is owed a call."""
+
+REASONS = [
+    MissedCaller.Closing.ELSEWHERE,
+    MissedCaller.Closing.WRONG_NUMBER,
+    MissedCaller.Closing.SPAM,
+    MissedCaller.Closing.NO_ANSWER,
+    MissedCaller.Closing.OTHER,
+]
+"""Why an entry may be closed by somebody's word; the other reasons are found out from the calls."""
 
 NOTICED = timedelta(microseconds=1)
 """A step of staff comes after all that they could have seen, even where the provider's clock is ahead of ours."""
@@ -74,7 +84,7 @@ def follow(account: Account, calls: Iterable[Mapping[str, Any]]) -> None:
 
 @transaction.atomic
 def act(entry: MissedCaller, by: Any, kind: WorklistStep.Kind, **details: Any) -> None:
-    """Let ``by`` do something about an open entry, or open a closed one again.
+    """Let ``by``, a member of staff or an API key, do something about an open entry, or open a closed one again.
 
     ``details`` are columns of the step. Raises ``Refused`` when the entry is not what ``by`` took it for any more: of
     two who take it at once, one wins.
@@ -97,7 +107,7 @@ def act(entry: MissedCaller, by: Any, kind: WorklistStep.Kind, **details: Any) -
         did=entry.did,
         at=max(timezone.now(), *(at + NOTICED for at in seen)),
         kind=kind,
-        by=by,
+        **({"api_key": by} if isinstance(by, ApiKey) else {"by": by}),
         **details,
     )
     if step.kind in _STEPS:
@@ -115,8 +125,33 @@ def _check(entry: MissedCaller, by: Any, kind: WorklistStep.Kind) -> None:
         raise Refused(f"It is closed already: {entry.get_closing_display().lower()}.")
     if kind == WorklistStep.Kind.TAKE and entry.assigned_to:
         raise Refused("You have it already." if entry.assigned_to == by else f"{entry.assigned_to} has it already.")
-    if kind == WorklistStep.Kind.GIVE_BACK and entry.assigned_to != by:
+    # A program sees to whose it is for others, so it may give back anybody's.
+    is_theirs = entry.assigned_to is not None if isinstance(by, ApiKey) else entry.assigned_to == by
+    if kind == WorklistStep.Kind.GIVE_BACK and not is_theirs:
         raise Refused(f"It is not yours to give back: {entry.assigned_to or 'nobody'} has it.")
+
+
+def steps_of(entry: MissedCaller) -> QuerySet[WorklistStep]:
+    """Return what was done about an entry, the oldest first: from its first missed call to that of the next entry."""
+    key = {"account": entry.account_id, "customer_number": entry.customer_number, "did": entry.did}
+    steps = WorklistStep.objects.filter(**key, at__gte=entry.first_missed_at)
+    newer = next_entry(entry)
+    return steps.filter(at__lt=newer.first_missed_at) if newer else steps
+
+
+def next_entry(entry: MissedCaller) -> MissedCaller | None:
+    """Return the entry that the same caller made at the same DID after this one, if there is one."""
+    key = {"account": entry.account_id, "customer_number": entry.customer_number, "did": entry.did}
+    later = MissedCaller.objects.filter(**key, first_missed_at__gt=entry.first_missed_at)
+    return later.order_by("first_missed_at").first()
+
+
+def colleagues() -> QuerySet:
+    """Return those who may work on the worklist."""
+    people = get_user_model().objects.with_perm(
+        "calls.work_missed", backend="django.contrib.auth.backends.ModelBackend"
+    )
+    return people.filter(is_staff=True).order_by("username")
 
 
 def renew_promises(account: Account) -> None:

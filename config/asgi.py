@@ -10,12 +10,15 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django = get_asgi_application()
 
-from calls.live import BOARD  # noqa: E402 - needs Django set up
+from calls.api.live import FEED, MOST_STREAMS  # noqa: E402 - needs Django set up
+from calls.live import BOARD  # noqa: E402
 from calls.live_streams import Streams  # noqa: E402
 from webhooks.receiver import drain_spool, receiver  # noqa: E402
 
-STREAM_PATHS = {"/admin/live/stream/"}
-streams = Streams(django, BOARD)
+STREAMS = {
+    "/admin/live/stream/": Streams(django, BOARD),
+    "/api/v1/live/stream/": Streams(django, FEED, most=MOST_STREAMS),
+}
 
 drain_spool()  # what a process before this one may have left there
 
@@ -24,7 +27,7 @@ async def application(scope, receive, send):
     """Send what is under /webhooks/ to the receiver, streams to their keeper, all else to Django."""
     if scope["type"] == "http" and scope["path"].startswith("/webhooks/"):
         await receiver(scope, receive, send)
-    elif scope["type"] == "http" and scope["path"] in STREAM_PATHS:
-        await streams(scope, receive, send)
+    elif scope["type"] == "http" and scope["path"] in STREAMS:
+        await STREAMS[scope["path"]](scope, receive, send)
     else:
         await django(scope, receive, send)

@@ -14,7 +14,7 @@ from unfold.forms import ActionForm
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from calls import audit
+from calls import audit, intake
 from calls.admin.base import TimeRangeFilter
 from calls.admin.conversation_filters import (
     CampaignFilter,
@@ -206,14 +206,16 @@ class ConversationAdmin(SavedViewsMixin, ExportMixin, ConversationPage):
             return
         through = Tag.conversations.through
         tagged = through.objects.filter(tag=tag, conversation__among=ids)
+        before = set(tagged.values_list("conversation", flat=True))
         if is_added:
-            before = tagged.count()
             rows = [through(tag=tag, conversation_id=pk) for pk in ids]
-            through.objects.bulk_create(rows, batch_size=1000, ignore_conflicts=True)
-            rest = f" {before:,} of them had it already." if before else ""
+            with intake.editing(set(ids) - before):
+                through.objects.bulk_create(rows, batch_size=1000, ignore_conflicts=True)
+            rest = f" {len(before):,} of them had it already." if before else ""
             self.message_user(request, f"“{tag}” is now on {_calls(len(ids))}.{rest}")
         else:
-            removed, _ = tagged.delete()
+            with intake.editing(before):
+                removed, _ = tagged.delete()
             rest = f" The other {len(ids) - removed:,} did not have it." if removed < len(ids) else ""
             self.message_user(request, f"“{tag}” is taken off {_calls(removed)}.{rest}")
         did = "put on" if is_added else "taken off"

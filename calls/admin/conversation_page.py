@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from calls import audit, contacts
+from calls import audit, contacts, intake
 from calls.access import visible
 from calls.admin import origins, recording, timeline
 from calls.admin.base import BaseAdmin
@@ -100,8 +100,9 @@ class ConversationPage(BaseAdmin):
         """Take a note of the viewer's own back."""
         call = _call(request, pk, "calls.add_callnote")
         own = get_object_or_404(call.notes, pk=note, author=request.user)
-        audit.record(request, AuditEntry.Action.DELETE, own, f"note on {call}", conversation=str(pk))
-        own.delete()
+        with intake.editing([pk]):
+            audit.record(request, AuditEntry.Action.DELETE, own, f"note on {call}", conversation=str(pk))
+            own.delete()
         return _back(pk)
 
     def set_outcome(self, request: HttpRequest, pk: UUID) -> HttpResponse:
@@ -110,16 +111,22 @@ class ConversationPage(BaseAdmin):
         former = StaffOutcome.objects.filter(conversation=call).first()
         if not request.POST.get("kind"):
             if former:
-                audit.record(request, AuditEntry.Action.DELETE, former, f"outcome of {call}", kind=former.kind)
-                former.delete()
+                with intake.editing([pk]):
+                    audit.record(request, AuditEntry.Action.DELETE, former, f"outcome of {call}", kind=former.kind)
+                    former.delete()
             return _back(pk)
         outcome = former or StaffOutcome(conversation=call)
-        outcome.set_by, outcome.set_at = request.user, timezone.now()
+        outcome.set_by, outcome.api_key, outcome.set_at = request.user, None, timezone.now()
         action = AuditEntry.Action.CHANGE if former else AuditEntry.Action.ADD
         return _keep(request, OutcomeForm(request.POST, instance=outcome), call, action)
 
     def save_model(self, request: HttpRequest, obj: Conversation, form: forms.ModelForm, change: bool) -> None:
         """Leave the row alone: only tags are edited, and saving it could undo what was derived meanwhile."""
+
+    def save_related(self, request: HttpRequest, form: forms.ModelForm, formsets: Any, change: bool) -> None:
+        """Keep the tags."""
+        with intake.editing([form.instance.pk] if form.has_changed() else []):
+            super().save_related(request, form, formsets, change)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Conversation, **kwargs: Any
@@ -149,9 +156,10 @@ def _call(request: HttpRequest, pk: UUID, permission: str) -> Conversation:
 def _keep(request: HttpRequest, form: forms.ModelForm, call: Conversation, action: AuditEntry.Action) -> HttpResponse:
     """Save what staff say of a call and write down that they did, or tell what is wrong with it."""
     if form.is_valid():
-        row = form.save()
-        said = {"conversation": str(call.pk), "changes": audit.changes_of(form, [])}
-        audit.record(request, action, row, f"{row._meta.verbose_name} of {call}", **said)
+        with intake.editing([call.pk]):
+            row = form.save()
+            said = {"conversation": str(call.pk), "changes": audit.changes_of(form, [])}
+            audit.record(request, action, row, f"{row._meta.verbose_name} of {call}", **said)
     else:
         messages.error(request, " ".join(text for problems in form.errors.values() for text in problems))
     return _back(call.pk)
@@ -184,9 +192,9 @@ def call_context(request: HttpRequest, call: Conversation) -> dict[str, Any]:
         "unreported_legs": [leg for leg in legs if not leg.has_cdr],
         "is_live": call.state == State.LIVE,
         "flags": [Flag(flag).label if flag in Flag else flag for flag in call.flags],
-        "notes": call.notes.select_related("author"),
+        "notes": call.notes.select_related("author", "api_key"),
         "may_write": request.user.has_perm("calls.add_callnote"),
-        "outcome_set": StaffOutcome.objects.filter(conversation=call).select_related("set_by").first(),
+        "outcome_set": StaffOutcome.objects.filter(conversation=call).select_related("set_by", "api_key").first(),
         "outcome_kinds": StaffOutcome.Kind.choices,
         "may_set_outcome": request.user.has_perm("calls.add_staffoutcome"),
         **_party_context(request, call),
