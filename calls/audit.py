@@ -1,4 +1,7 @@
-"""The one writer of the audit log: who revealed, played, exported or changed what, and who logged in."""
+"""The one writer of the audit log: who revealed, played, exported or changed what, and who logged in.
+
+Who is a member of staff or, in the API, a program with its key.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,9 +13,10 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out, user_lo
 from django.db import models
 from django.forms import BaseFormSet, BaseModelForm
 from django.http import HttpRequest
+from rest_framework.request import Request
 
 from calls.masking import masked
-from calls.models import AuditEntry
+from calls.models import ApiKey, AuditEntry
 from calls.senders import address_of
 
 LONGEST_VALUE = 200
@@ -22,19 +26,21 @@ SECRET = re.compile("secret|password|token|target|url|key|otp|nonce|digest", re.
 
 
 def record(
-    request: HttpRequest,
+    request: HttpRequest | Request,
     action: AuditEntry.Action,
     target: models.Model | None = None,
     name: str = "",
     **details: object,
 ) -> AuditEntry:
-    """Write down that the viewer of ``request`` did ``action``, to ``target`` if it was done to one row.
+    """Write down that who sent ``request`` did ``action``, to ``target`` if it was done to one row.
 
+    ``request`` is Django's or, in the API, REST framework's, whose ``auth`` is the key that did it.
     ``name`` is for people and, like ``details``, which must be JSON, holds no secret; numbers in them are masked.
     """
-    user = getattr(request, "user", None)
+    user, key = getattr(request, "user", None), getattr(request, "auth", None)
     return AuditEntry.objects.create(
         user=user if user and user.is_authenticated else None,
+        api_key=key if isinstance(key, ApiKey) else None,
         action=action,
         target_type=target._meta.label_lower if target else "",
         target_id=str(target.pk) if target else "",
@@ -53,6 +59,12 @@ def changes_of(form: BaseModelForm, formsets: Iterable[BaseFormSet]) -> dict[str
             if one.has_changed():
                 found |= {f"{of}: {name}": change for name, change in _changes(one).items()}
     return found
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what differs between two states of a row, by the name of the field, as ``changes_of`` has it."""
+    names = [name for name in before | after if before.get(name) != after.get(name)]
+    return {name: [_text(name, before.get(name)), _text(name, after.get(name))] for name in names}
 
 
 def watch_logins() -> None:
@@ -74,6 +86,8 @@ def _changes(form: BaseModelForm) -> dict[str, list[str]]:
 def _text(name: str, value: object) -> str:
     if SECRET.search(name):
         return "not shown"
+    if isinstance(value, Mapping):
+        value = [one for one in value.values() if one]
     if isinstance(value, models.QuerySet | list | tuple):
         value = ", ".join(str(one) for one in value)
     return masked("" if value is None else str(value))[:LONGEST_VALUE]

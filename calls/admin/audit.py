@@ -18,11 +18,16 @@ from calls.templatetags import words
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ExportMixin, ReadOnlyAdmin):
-    """What staff did that others must be able to trace."""
+    """What staff and programs did that others must be able to trace."""
 
     list_display = ["when", "who", "action_text", "what", "details_text", "address"]
-    list_select_related = ["user"]
-    list_filter = [("at", TimeRangeFilter), ("user", RelatedFilter), ("action", ChoicesDropdownFilter)]
+    list_select_related = ["user", "api_key"]
+    list_filter = [
+        ("at", TimeRangeFilter),
+        ("user", RelatedFilter),
+        ("api_key", RelatedFilter),
+        ("action", ChoicesDropdownFilter),
+    ]
     sortable_by = ()
     export_columns = tables.AUDIT
     fields = ["when", "who", "action_text", "what", "details_text", "address"]
@@ -33,6 +38,8 @@ class AuditEntryAdmin(ExportMixin, ReadOnlyAdmin):
 
     @display(description="who")
     def who(self, entry: AuditEntry) -> str:
+        if entry.api_key:
+            return f"API key {entry.api_key}"
         return entry.user.get_username() if entry.user else "nobody logged in"
 
     @display(description="did")

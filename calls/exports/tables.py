@@ -123,6 +123,7 @@ CONTACTS = [
 AUDIT = [
     moment("at", "When"),
     column("user", "Who", "user__username"),
+    column("api_key", "API key", "api_key__name"),
     column("action", "Did", value=lambda word: AuditEntry.Action(word).label),
     column("target", "What", "target_name"),
     column("target_type", "Table"),
