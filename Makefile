@@ -23,8 +23,8 @@ reliability: .venv/installed-dev
 
 # The property tests with many more cases.
 nightly: .venv/installed-dev
-	HYPOTHESIS_PROFILE=nightly $(PY) -m pytest -q -n 2 tests/calls tests/webhooks
-	HYPOTHESIS_PROFILE=nightly $(PY) -m pytest -q -n 2 --database=postgresql tests/calls tests/webhooks
+	HYPOTHESIS_PROFILE=nightly $(PY) -m pytest -q -n 2 tests/calls tests/webhooks tests/api
+	HYPOTHESIS_PROFILE=nightly $(PY) -m pytest -q -n 2 --database=postgresql tests/calls tests/webhooks tests/api
 
 bench: .venv/installed-bench
 	@$(PY) -m bench

@@ -2,15 +2,18 @@
 
 import zoneinfo
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache
 from urllib.parse import unquote
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, StreamingHttpResponse
 from django.utils import timezone
 
-from calls import access, masking
+from calls import access, masking, rates
+from calls.api.problems import MOST_ERRORS, FieldError, problem
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
+_known_zones = cache(zoneinfo.available_timezones)
 
 
 class RefuseUnstorableText:
@@ -23,8 +26,35 @@ class RefuseUnstorableText:
         is_kept_as_it_is = request.path.startswith("/webhooks/")
         text = request.path + unquote(request.META.get("QUERY_STRING", ""))
         if "\x00" in text and not is_kept_as_it_is:
-            return _refusal(request, "The address holds a NUL character.")
+            return _refusal(request)
         return self.get_response(request)
+
+
+class RefuseBodiesOfUnknownLength:
+    """Answers 411 to a program that sends a body in chunks: REST framework would take it for none at all."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        is_chunked = "Transfer-Encoding" in request.headers and not request.headers.get("Content-Length")
+        if is_chunked and request.path.startswith("/api/"):
+            return problem(411, "The length of the body is not told. Send it whole, with the header Content-Length.")
+        return self.get_response(request)
+
+
+class RateLimitHeaders:
+    """Tells a program with a key how often it may ask, and how often still: draft-ietf-httpapi-ratelimit-headers."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if quota := getattr(request, "quota", None):
+            response["RateLimit-Policy"] = f'"per-minute";q={quota.limit};w={rates.WINDOW_SECONDS}'
+            response["RateLimit"] = f'"per-minute";r={quota.remaining};t={quota.seconds}'
+        return response
 
 
 class ViewerZone:
@@ -35,7 +65,7 @@ class ViewerZone:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         name = request.COOKIES.get("zone", "")
-        with timezone.override(name if name in zoneinfo.available_timezones() else settings.TIME_ZONE_DISPLAY):
+        with timezone.override(name if name in _known_zones() else settings.TIME_ZONE_DISPLAY):
             response = self.get_response(request)
         if request.path.startswith("/admin/"):
             response._csp_update = settings.ADMIN_CSP
@@ -94,8 +124,14 @@ def _pieces(response: StreamingHttpResponse, is_masking: bool) -> AsyncIterator[
     return pieces_to_come() if response.is_async else pieces()
 
 
-def _refusal(request: HttpRequest, detail: str) -> HttpResponse:
-    if request.path.startswith("/api/"):
-        problem = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": detail}
-        return JsonResponse(problem, status=400, content_type="application/problem+json")
-    return HttpResponseBadRequest(detail, content_type="text/plain")
+def _refusal(request: HttpRequest) -> HttpResponse:
+    detail = "The address holds a NUL character. Leave it out."
+    if not request.path.startswith("/api/"):
+        return HttpResponseBadRequest(detail, content_type="text/plain")
+    found = [
+        FieldError(name, value, "It holds a NUL character. Leave it out.")
+        for name, values in request.GET.lists()
+        for value in values
+        if "\x00" in name + value
+    ]
+    return problem(400, detail, found[:MOST_ERRORS])
