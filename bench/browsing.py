@@ -308,7 +308,7 @@ def export() -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _stored(bench: Bench) -> Iterator[Database]:
+def stored(bench: Bench) -> Iterator[Database]:
     """Give the database with the calls, made anew when the tables are others than it was made with."""
     tables = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(ROOT.glob("*/migrations/0*.py"))))
     name = f"calls_{CONVERSATIONS}_{tables.hexdigest()[:8]}"
@@ -329,7 +329,7 @@ def _stored(bench: Bench) -> Iterator[Database]:
 
 def _figure(name: str, title: str, at_most: float) -> Callable[[Bench], Figure]:
     def measured(bench: Bench) -> Figure:
-        with _stored(bench) as database:
+        with stored(bench) as database:
             found = json.loads(database.python("-m", "bench.browsing", name))
         return of_pairs(title, found.pop("pairs"), unit="ms", at_most=at_most, details=found)
 
@@ -338,7 +338,7 @@ def _figure(name: str, title: str, at_most: float) -> Callable[[Bench], Figure]:
 
 def _exported(key: str, title: str, limit: float, unit: str) -> Callable[[Bench], Figure]:
     def measured(bench: Bench) -> Figure:
-        with _stored(bench) as database:
+        with stored(bench) as database:
             found = json.loads(database.python("-m", "bench.browsing", "export"))
         return of_pairs(title, [(found[key], limit)], unit=unit, at_most=1, details=found)
 

@@ -12,13 +12,16 @@ from calls.models import (
     Account,
     Agent,
     ApiKey,
+    Attempt,
     BalanceReading,
     Contact,
     ContactNumber,
     Conversation,
     Leg,
+    Message,
     MissedCaller,
     StaffAccess,
+    Subscription,
 )
 
 __all__ = ["Reach", "is_masking", "masked", "may_see_numbers", "reach_of", "seen_by", "shown", "visible"]
@@ -102,8 +105,16 @@ def _condition(reach: Reach, model: type[Model], path: str = "") -> Q | None:
     if model is Contact:
         numbers = ContactNumber.objects.filter(contact=OuterRef(f"{path}pk"))
         return Q(Exists(numbers.filter(_of_numbers(reach, OuterRef("number"))))) | ~Q(Exists(numbers))
+    if model is Subscription:
+        return _of_subscriptions(reach, path)
+    if model is Message:  # an old one may be of an account that its subscription has given up
+        of_account = Q((f"{path}account__in", reach.accounts)) | Q((f"{path}account", None))
+        return _of_subscriptions(reach, f"{path}subscription__") & of_account
+    if model is Attempt:
+        return _condition(reach, Message, f"{path}message__")
     owners = {field.name for field in model._meta.fields if field.is_relation} & {"account", "conversation", "alert"}
-    if "conversation" in owners and model is not BalanceReading:
+    # What has both has those of the same account: who sees whole accounts needs no look at the call.
+    if "conversation" in owners and model is not BalanceReading and (reach.agents or "account" not in owners):
         through_call = _of_calls(reach, f"{path}conversation__")
         return through_call | Q((f"{path}account__in", reach.accounts)) if "account" in owners else through_call
     if "account" in owners:
@@ -111,6 +122,16 @@ def _condition(reach: Reach, model: type[Model], path: str = "") -> Q | None:
     if "alert" in owners:
         return Q((f"{path}alert__account__in", reach.accounts))
     return None
+
+
+def _of_subscriptions(reach: Reach, path: str) -> Q:
+    """Return which subscriptions are of accounts within reach alone: those they name, or else those of their key."""
+    named = Subscription.accounts.through.objects.filter(subscription=OuterRef(f"{path}pk"))
+    of_key = ApiKey.accounts.through.objects.filter(apikey=OuterRef(f"{path}api_key"))
+    beyond = ~Q(account__in=reach.accounts)
+    return (Q(Exists(named)) & ~Q(Exists(named.filter(beyond)))) | (
+        ~Q(Exists(named)) & Q(Exists(of_key)) & ~Q(Exists(of_key.filter(beyond)))
+    )
 
 
 def _of_numbers(reach: Reach, number: OuterRef) -> Q:

@@ -5,7 +5,7 @@ of the groups of three characters in the customers' numbers.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from django.db import connection
 from django.db.models import Q, QuerySet
@@ -54,6 +54,14 @@ def is_refused(query: str) -> bool:
 def with_did(calls: QuerySet[Conversation], dids: Sequence[str]) -> QuerySet[Conversation]:
     """Return the calls by one of these DIDs, each as it is stored."""
     return _with_ends(calls).filter(did_end__in=[did[::-1] for did in dids])
+
+
+def with_part_of_number(calls: QuerySet[Conversation], parts: Iterable[str]) -> QuerySet[Conversation]:
+    """Return the calls in whose numbers, the customer's or the DID, one of these ``parts`` is, each of digits."""
+    condition = Q()
+    for digits in parts:
+        condition |= _in_numbers(digits, is_anywhere=True)
+    return _with_ends(calls).filter(condition)
 
 
 def with_part_of_did(calls: QuerySet[Conversation], parts: Sequence[str]) -> QuerySet[Conversation]:

@@ -6,13 +6,13 @@ from django import forms
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django_filters.rest_framework import FilterSet
 
+from calls.access import visible
 from calls.api.parameters import (
-    IdParameter,
+    IdsParameter,
     MomentParameter,
     MoneyParameter,
     Parameter,
     SecondsParameter,
-    TextParameter,
     TextsParameter,
     WordsParameter,
     YesNoParameter,
@@ -20,8 +20,9 @@ from calls.api.parameters import (
 )
 from calls.api.problems import BadRequest, FieldError
 from calls.choices import AlertKind, Direction, Disposition, EventKind, GapKind, State
-from calls.models import Account, Conversation
+from calls.models import Account, Agent, Conversation
 from calls.numbers import normalize, search_digits
+from calls.searching import with_part_of_number
 
 FEWEST_DIGITS = 4
 _LARGEST_ID_DIGITS = 18
@@ -53,13 +54,12 @@ class AccountFilters(FilterSet):
     account = TextsParameter("Slug of the account, or several.", method="of_accounts")
 
     def of_accounts(self, queryset: QuerySet[Any], name: str, slugs: list[str]) -> QuerySet[Any]:
-        found = dict(Account.objects.filter(slug__in=slugs).values_list("slug", "pk"))
+        known = visible(self.request.auth, Account.objects.all())
+        found = dict(known.filter(slug__in=slugs).values_list("slug", "pk"))
         for slug in slugs:
             if slug not in found:
-                known = Account.objects.values_list("slug", flat=True)
-                raise BadRequest(
-                    FieldError(name, slug, f"There is no account with this slug.{suggestion(slug, known)}")
-                )
+                hint = suggestion(slug, known.values_list("slug", flat=True))
+                raise BadRequest(FieldError(name, slug, f"There is no account with this slug.{hint}"))
         return queryset.filter(account__in=found.values())
 
 
@@ -75,16 +75,18 @@ class ConversationFilters(AccountFilters):
     provider = TextsParameter("Slug of the provider, or several.", "account__provider")
     direction = WordsParameter(Direction, "Direction, or several.")
     disposition = WordsParameter(Disposition, "How it ended, or several; a live conversation has none.")
-    state = WordsParameter(State, "Whether it is going on.")
+    state = WordsParameter(State, "Whether it is going on, or either.")
     number = NumberParameter(
         f"Customer's number or DID in any usual spelling, or at least {FEWEST_DIGITS} digits of it in a row.",
         method="of_number",
     )
-    customer_number = TextParameter("The customer's whole number, in any usual spelling.", method="of_whole_number")
-    did = TextParameter("Our whole number, in any usual spelling.", method="of_whole_number")
-    agent = TextParameter("Agent, by our id or the provider's.", method="of_agent")
-    external_id = TextParameter("The provider's id of the conversation.")
-    request_id = TextParameter("The id that we gave the provider with a click-to-call request.")
+    customer_number = TextsParameter(
+        "The customer's whole number, in any usual spelling, or several.", method="of_whole_numbers"
+    )
+    did = TextsParameter("Our whole number, in any usual spelling, or several.", method="of_whole_numbers")
+    agent = TextsParameter("Agent, by our id or the provider's, or several.", method="of_agents")
+    external_id = TextsParameter("The provider's id of the conversation, or several.")
+    request_id = TextsParameter("The id that we gave the provider with a click-to-call request, or several.")
     started_after = MomentParameter("Started at this moment or later.", "started_at", lookup_expr="gte")
     started_before = MomentParameter("Started before this moment.", "started_at", lookup_expr="lt")
     min_talk_seconds = SecondsParameter("Talked at least this long.", "talk_seconds", lookup_expr="gte")
@@ -94,20 +96,15 @@ class ConversationFilters(AccountFilters):
     tag = TextsParameter("Tag, or several; any of them will do.", method="with_tag")
 
     def of_number(self, queryset: QuerySet[Conversation], name: str, text: str) -> QuerySet[Conversation]:
-        condition = Q()
-        for spelling in _spellings(text):
-            digits = search_digits(spelling)
-            condition |= Q(customer_number__contains=digits) | Q(did__contains=digits)
-        return queryset.filter(condition)
+        return with_part_of_number(queryset, {search_digits(spelling) for spelling in spellings([text])})
 
-    def of_whole_number(self, queryset: QuerySet[Conversation], name: str, text: str) -> QuerySet[Conversation]:
-        return queryset.filter((f"{name}__in", _spellings(text)))
+    def of_whole_numbers(self, queryset: QuerySet[Conversation], name: str, texts: list[str]) -> QuerySet[Conversation]:
+        return queryset.filter((f"{name}__in", spellings(texts)))
 
-    def of_agent(self, queryset: QuerySet[Conversation], name: str, text: str) -> QuerySet[Conversation]:
-        condition = Q(agent__external_id=text)
-        if text.isascii() and text.isdigit() and len(text) <= _LARGEST_ID_DIGITS:
-            condition |= Q(agent=int(text))
-        return queryset.filter(condition)
+    def of_agents(self, queryset: QuerySet[Conversation], name: str, texts: list[str]) -> QuerySet[Conversation]:
+        ids = [int(text) for text in texts if text.isascii() and text.isdigit() and len(text) <= _LARGEST_ID_DIGITS]
+        agents = Agent.objects.filter(Q(external_id__in=texts) | Q(pk__in=ids))
+        return queryset.filter(agent__in=list(agents.values_list("pk", flat=True)))
 
     def with_recording(self, queryset: QuerySet[Conversation], name: str, wanted: bool) -> QuerySet[Conversation]:
         return queryset.exclude(recording="") if wanted else queryset.filter(recording="")
@@ -120,8 +117,8 @@ class ConversationFilters(AccountFilters):
 class LegFilters(AccountFilters):
     """Which legs."""
 
-    conversation = IdParameter("Id of the conversation.")
-    external_id = TextParameter("The provider's id of the leg.")
+    conversation = IdsParameter("Id of the conversation, or several.")
+    external_id = TextsParameter("The provider's id of the leg, or several.")
     occurred_after = MomentParameter("Started at this moment or later.", "started_at", lookup_expr="gte")
     occurred_before = MomentParameter("Started before this moment.", "started_at", lookup_expr="lt")
 
@@ -129,8 +126,8 @@ class LegFilters(AccountFilters):
 class EventFilters(AccountFilters):
     """Which events."""
 
-    conversation = IdParameter("Id of the conversation.")
-    external_id = TextParameter("The provider's id of the leg on which it happened.", "leg_external_id")
+    conversation = IdsParameter("Id of the conversation, or several.")
+    external_id = TextsParameter("The provider's id of the leg on which it happened, or several.", "leg_external_id")
     kind = WordsParameter(EventKind, "What happened, or several.")
     occurred_after = MomentParameter("Happened at this moment or later.", "occurred_at", lookup_expr="gte")
     occurred_before = MomentParameter("Happened before this moment.", "occurred_at", lookup_expr="lt")
@@ -154,7 +151,7 @@ class StatementFilters(FilterSet):
 class AlertFilters(AccountFilters):
     """Which alerts."""
 
-    kind = WordsParameter(AlertKind, "What it is about.")
+    kind = WordsParameter(AlertKind, "What it is about, or several.")
     open = YesNoParameter("Whether its cause is still there.", "cleared_at", lookup_expr="isnull")
     acknowledged = YesNoParameter(
         "Whether somebody has seen it.", "acknowledged_at", lookup_expr="isnull", exclude=True
@@ -165,7 +162,7 @@ def _digits(text: str) -> str:
     return "".join(char for char in text if char in "0123456789")
 
 
-def _spellings(text: str) -> set[str]:
-    """Return a typed number as it may be stored: E.164 as read in each account's country, else as typed."""
-    regions = Account.objects.order_by().values_list("phone_region", flat=True).distinct()
-    return {text.strip()} | {normalize(text, region) for region in regions}
+def spellings(texts: list[str]) -> set[str]:
+    """Return typed numbers as they may be stored: E.164 as read in each account's country, else as typed."""
+    regions = list(Account.objects.order_by().values_list("phone_region", flat=True).distinct())
+    return {spelling for text in texts for spelling in (text.strip(), *(normalize(text, one) for one in regions))}

@@ -1,5 +1,6 @@
 """Pages by keyset: a page starts after the last row of the one before, so new rows neither repeat nor hide any."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.core import signing
@@ -22,13 +23,18 @@ class CursorPages(BasePagination):
 
     ``orderings`` maps each value of ``?ordering=`` to columns, the last of them unique, none null; the first entry is
     the default. A cursor is signed together with the table and the order it was made for.
+
+    What it promises while others write: a row that is there from the first page to the last, in the same place of the
+    order, is on exactly one of them. Rows that come, go or move meanwhile may or may not be met.
     """
 
-    def paginate_queryset(self, queryset: QuerySet[Model], request: Request, view: Any) -> list[Model]:
+    def paginate_queryset(self, queryset: QuerySet[Model], request: Request, view: Any) -> list[Any]:
+        """Return the rows of the page: models, or named tuples with at least the columns of the order."""
         self._request = request
+        self._fields = chosen_fields(request, view)
         size = _page_size(request)
         order = _chosen_ordering(request, view)
-        signer = signing.Signer(salt=f"api cursor {queryset.model._meta.label} {','.join(order)}")
+        signer = _signer(queryset.model, order)
         cursor = request.query_params.get("cursor")
         is_backward, values = _read_cursor(signer, cursor) if cursor else (False, None)
 
@@ -49,6 +55,8 @@ class CursorPages(BasePagination):
         return page
 
     def get_paginated_response(self, data: Any) -> Response:
+        if self._fields is not None:
+            data = [{name: value for name, value in row.items() if name in self._fields} for row in data]
         return Response({"next": self._link(self._next), "previous": self._link(self._previous), "results": data})
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
@@ -63,11 +71,21 @@ class CursorPages(BasePagination):
             },
         }
 
+    def parameter_names(self, view: Any) -> list[str]:
+        """Return the query parameters that are read here."""
+        return ["cursor", "page_size", "fields"] + (["ordering"] if len(view.orderings) > 1 else [])
+
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         size = {"type": "integer", "minimum": 1, "maximum": LARGEST_SIZE, "default": DEFAULT_SIZE}
         parameters = [
             _parameter("cursor", {"type": "string"}, "Where the page starts; take it from `next` or `previous`."),
             _parameter("page_size", size, "Rows a page."),
+            _parameter(
+                "fields",
+                {"type": "array", "items": {"type": "string", "enum": _field_names(view)}},
+                "The only fields to show of each row, with commas; left out: all.",
+            )
+            | {"explode": False, "style": "form"},
         ]
         if len(view.orderings) > 1:
             names = list(view.orderings)
@@ -81,6 +99,52 @@ class CursorPages(BasePagination):
             return None
         address = remove_query_param(self._request.build_absolute_uri(), "cursor")
         return replace_query_param(address, "cursor", cursor)
+
+
+def chosen_fields(request: Request, view: Any) -> frozenset[str] | None:
+    """Return the fields of a row that ``?fields=`` names; ``None``: all."""
+    text = request.query_params.get("fields")
+    if text is None:
+        return None
+    known = _field_names(view)
+    chosen = [name.strip() for name in text.split(",")]
+    for name in chosen:
+        if name not in known:
+            message = f"There is no such field. Give one or more of: {', '.join(known)}.{suggestion(name, known)}"
+            raise BadRequest(FieldError("fields", name, message))
+    return frozenset(chosen)
+
+
+def partial_rows(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Tell the schema that ``?fields=`` makes rows with only some of their fields (a hook of drf-spectacular).
+
+    A page holds rows as they are defined, or others of the same definition in which nothing is required: so a client
+    that does not use the parameter gets rows of which it knows that nothing is missing.
+    """
+    schemas = result["components"]["schemas"]
+    for page in list(schemas.values()):
+        results = page.get("properties", {}).get("results", {})
+        if "next" in page.get("properties", {}) and "$ref" in results.get("items", {}):
+            reference = results["items"]["$ref"]
+            whole = schemas[reference.rpartition("/")[2]]
+            part = {name: value for name, value in whole.items() if name not in ("required", "example", "examples")}
+            part["description"] = "The fields that `fields` names."
+            schemas[f"Partial{reference.rpartition('/')[2]}"] = part
+            results["items"] = {"anyOf": [results["items"], {"$ref": reference.replace("schemas/", "schemas/Partial")}]}
+    return result
+
+
+def cursor_after(row: Model, order: Sequence[str]) -> str:
+    """Return the cursor of the page that comes after ``row`` in ``order``."""
+    return _signer(type(row), order).sign_object([False, values_of(row, order)])
+
+
+def _signer(model: type[Model], order: Sequence[str]) -> signing.Signer:
+    return signing.Signer(salt=f"api cursor {model._meta.label} {','.join(order)}")
+
+
+def _field_names(view: Any) -> list[str]:
+    return list(view.get_serializer_class()().fields)
 
 
 def _page_size(request: Request) -> int:

@@ -3,6 +3,7 @@
 from datetime import UTC
 from typing import Any
 
+from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
@@ -10,7 +11,7 @@ from rest_framework import serializers
 from calls import burn, statement
 from calls.alerting.evidence import links
 from calls.choices import AlertKind, Direction, Disposition, EventKind, Flag, GapKind, Label, Reason, Role, State
-from calls.models import Account, Alert, BalanceReading, Conversation
+from calls.models import Account, Alert, BalanceReading, Conversation, StaffOutcome
 from calls.runway import words
 
 PARTS = ("legs", "events")
@@ -68,24 +69,6 @@ class Number(serializers.CharField):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(read_only=True, **options)
-
-
-class ProblemErrorSerializer(serializers.Serializer):
-    """One thing wrong with a request."""
-
-    field = serializers.CharField()
-    value = serializers.CharField()
-    message = serializers.CharField(help_text="What is wrong, and what is allowed.")
-
-
-class ProblemSerializer(serializers.Serializer):
-    """An error, as RFC 9457 has it."""
-
-    type = serializers.CharField()
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    detail = serializers.CharField()
-    errors = ProblemErrorSerializer(many=True, required=False)
 
 
 class LatestBalanceSerializer(serializers.Serializer):
@@ -179,9 +162,10 @@ class EventSerializer(serializers.Serializer):
     occurred_at = Moment(help_text="The provider's clock where it tells, else our time of arrival.")
     received_at = Moment()
     provider_status = Text(help_text="The provider's own word.")
+    details = serializers.DictField(read_only=True, help_text="What else the provider said of it.")
 
 
-_EXAMPLE = {
+CALL_EXAMPLE = {
     "id": "01997d5e-8a4c-7c3a-9d0a-3f2b1c4d5e6f",
     "account": "delhi-support",
     "provider": "piopiy",
@@ -208,10 +192,18 @@ _EXAMPLE = {
     "extra_params": {"Name": "Akil", "ID": 8915726},
     "flags": [],
     "tags": ["refund"],
+    "outcome": {"kind": "resolved", "text": "Refunded"},
 }
 
 
-@extend_schema_serializer(examples=[OpenApiExample("An answered call", _EXAMPLE)])
+class OutcomeSerializer(serializers.Serializer):
+    """What came of a call, as staff or programs see it."""
+
+    kind = Words(StaffOutcome.Kind)
+    text = Text()
+
+
+@extend_schema_serializer(examples=[OpenApiExample("An answered call", CALL_EXAMPLE)])
 class ConversationSerializer(serializers.Serializer):
     """The whole call. ``legs`` and ``events`` are there when ``?include=`` names them."""
 
@@ -247,22 +239,26 @@ class ConversationSerializer(serializers.Serializer):
         help_text="Oddities in what the provider sent.",
     )
     tags = serializers.SerializerMethodField()
+    outcome = OutcomeSerializer(
+        source="staff_outcome", read_only=True, allow_null=True, help_text="Null: nobody has said."
+    )
     # Not read-only, so that the schema does not promise them; nothing is ever written by way of these classes.
     legs = LegSerializer(many=True, required=False)
     events = EventSerializer(many=True, required=False)
-
-    def get_fields(self) -> dict[str, serializers.Field]:
-        fields = super().get_fields()
-        for part in PARTS:
-            if part not in self.context.get("include", PARTS):
-                del fields[part]
-        return fields
 
     def get_tags(self, conversation: Conversation) -> list[str]:
         return [tag.name for tag in conversation.tags.all()]
 
 
-@extend_schema_serializer(examples=[OpenApiExample("An answered call", {**_EXAMPLE, "legs": [], "events": []})])
+@extend_schema_serializer(examples=[OpenApiExample("A call", {**CALL_EXAMPLE, "legs": []})])
+class LiveConversationSerializer(ConversationSerializer):
+    """A call that is going on, with its legs."""
+
+    legs = LegSerializer(many=True, read_only=True)
+    events = None
+
+
+@extend_schema_serializer(examples=[OpenApiExample("An answered call", {**CALL_EXAMPLE, "legs": [], "events": []})])
 class ConversationDetailSerializer(ConversationSerializer):
     """The whole call with its legs and events."""
 
@@ -359,7 +355,8 @@ class AlertSerializer(serializers.Serializer):
 
     @extend_schema_field(LinkSerializer(many=True))
     def get_evidence(self, alert: Alert) -> list[dict[str, str]]:
-        address = self.context["request"].build_absolute_uri
+        request = self.context.get("request")  # a message to a subscription answers none
+        address = request.build_absolute_uri if request else settings.PUBLIC_URL.__add__
         return [{"label": link.label, "url": address(link.url)} for link in links(alert.evidence)]
 
 

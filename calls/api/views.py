@@ -1,18 +1,11 @@
 """The read side of the API, one class a resource."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, ClassVar
-from uuid import UUID
 
-from django.db.models import DateTimeField, OuterRef, Prefetch, QuerySet, Subquery, Value
-from django.db.models.functions import Coalesce
-from django.http import Http404
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.shortcuts import get_object_or_404
-from django.urls import reverse
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
-from rest_framework import status
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,12 +13,16 @@ from rest_framework.viewsets import GenericViewSet
 
 from calls import statement
 from calls.access import visible
-from calls.api import filters, serializers
+from calls.api import etags, filters, representation, serializers
+from calls.api.conversation_writes import ConversationWrites
+from calls.api.pages import chosen_fields
 from calls.api.parameters import StrictFilters, check_names
 from calls.api.problems import BadRequest, FieldError
+from calls.api.writing import LOCATION_OF_SURVIVOR, MOVED, id_of, moved
 from calls.choices import Scope, State
 from calls.metrics import summarize
-from calls.models import Account, Alert, BalanceReading, Conversation, ConversationRedirect, Event, Leg
+from calls.models import Account, Alert, BalanceReading, Conversation, Event, Leg
+from calls.models.leg import START_OR_NEVER
 
 Orderings = Mapping[str, tuple[str, ...]]
 BY_START: Orderings = {"-started_at": ("-started_at", "-id"), "started_at": ("started_at", "id")}
@@ -55,9 +52,14 @@ class ReadViewSet(GenericViewSet):
             return []
         names = list(self.filterset_class.base_filters) + list(self.extra_parameters)
         if self.paginator is not None:
-            names += ["cursor", "page_size"]
-            names += ["ordering"] if len(self.orderings) > 1 else []
+            names += self.paginator.parameter_names(self)
         return names
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if request.method in ("GET", "HEAD") and isinstance(response, Response) and response.status_code == 200:
+            etags.tag(request, response)
+        return response
 
 
 class AccountViewSet(ListModelMixin, RetrieveModelMixin, ReadViewSet):
@@ -82,91 +84,82 @@ class AccountViewSet(ListModelMixin, RetrieveModelMixin, ReadViewSet):
 INCLUDE = OpenApiParameter(
     "include",
     {"type": "array", "items": {"type": "string", "enum": list(serializers.PARTS)}},
-    description="What to embed in each conversation.",
+    description="What to embed in each conversation; to name it in `fields` will do too.",
     style="form",
     explode=False,
 )
-MOVED = OpenApiResponse(description="It was found to be part of an older conversation, whose address is in `Location`.")
 
 
 @extend_schema_view(
     list=extend_schema(parameters=[INCLUDE]),
     retrieve=extend_schema(
-        parameters=[OpenApiParameter("Location", OpenApiTypes.URI, OpenApiParameter.HEADER, response=[308])],
+        parameters=[LOCATION_OF_SURVIVOR],
         responses={200: serializers.ConversationDetailSerializer, 308: MOVED},
     ),
 )
-class ConversationViewSet(ListModelMixin, RetrieveModelMixin, ReadViewSet):
+class ConversationViewSet(ConversationWrites, ReadViewSet):
     """Conversations, newest first."""
 
+    queryset = Conversation.objects.all()
     filterset_class = filters.ConversationFilters
     orderings = BY_START
     extra_parameters = ("include",)
     lookup_value_regex = "[^/]+"
 
-    def get_queryset(self) -> QuerySet[Conversation]:
-        return with_parts(self.included())
-
     def get_serializer_class(self) -> type[serializers.ConversationSerializer]:
         return serializers.ConversationDetailSerializer if self.detail else serializers.ConversationSerializer
 
-    def get_serializer_context(self) -> dict[str, Any]:
-        return {**super().get_serializer_context(), "include": self.included()}
+    def list(self, request: Request) -> Response:
+        parts = included(self)
+        rows = self.filter_queryset(self.get_queryset()).values_list(*representation.CONVERSATION_COLUMNS, named=True)
+        page = self.paginate_queryset(rows)
+        return self.get_paginated_response(representation.of_conversations(page, parts))
 
-    def included(self) -> tuple[str, ...]:
-        """Return which parts to embed: all of them in one conversation, in a list those that are asked for."""
-        if self.detail or self.request is None:
-            return serializers.PARTS
-        text = self.request.query_params.get("include", "")
-        parts = tuple(part.strip() for part in text.split(",")) if text else ()
-        if not set(parts) <= set(serializers.PARTS):
-            raise BadRequest(FieldError("include", text, f"Give one or more of: {', '.join(serializers.PARTS)}."))
-        return parts
-
-    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        try:
-            return super().retrieve(request, *args, **kwargs)
-        except Http404:
-            survivor = survivor_of(kwargs["pk"])
-            if not visible(request.auth, Conversation.objects.filter(pk=survivor)).exists():
-                raise
-            address = request.build_absolute_uri(reverse("conversation-detail", args=[survivor]))
-            return Response(status=status.HTTP_308_PERMANENT_REDIRECT, headers={"Location": address})
+    def retrieve(self, request: Request, pk: str) -> Response:
+        rows = visible(request.auth, self.get_queryset())
+        for shown in representation.conversations(rows.filter(pk=id_of(pk)), serializers.PARTS):
+            return Response(shown)
+        return moved(request, pk, "conversation-detail")
 
 
-class LiveViewSet(ListModelMixin, ReadViewSet):
+class LiveViewSet(ReadViewSet):
     """The conversations going on now, newest first, with their legs."""
 
-    serializer_class = serializers.ConversationSerializer
+    queryset = Conversation.objects.filter(state=State.LIVE)
+    serializer_class = serializers.LiveConversationSerializer
     filterset_class = filters.AccountFilters
     orderings = {"-started_at": BY_START["-started_at"]}
 
-    def get_queryset(self) -> QuerySet[Conversation]:
-        return with_parts(("legs",)).filter(state=State.LIVE)
-
-    def get_serializer_context(self) -> dict[str, Any]:
-        return {**super().get_serializer_context(), "include": ("legs",)}
+    def list(self, request: Request) -> Response:
+        rows = self.filter_queryset(self.get_queryset()).values_list(*representation.CONVERSATION_COLUMNS, named=True)
+        return self.get_paginated_response(representation.of_conversations(self.paginate_queryset(rows), ("legs",)))
 
 
-class LegViewSet(ListModelMixin, ReadViewSet):
+class LegViewSet(ReadViewSet):
     """Legs, newest first; those whose start is not known come last."""
 
+    queryset = Leg.objects.annotate(sort_at=START_OR_NEVER)
     serializer_class = serializers.LegSerializer
     filterset_class = filters.LegFilters
     orderings = {"-started_at": ("-sort_at", "-id")}
 
-    def get_queryset(self) -> QuerySet[Leg]:
-        unknown = Value(datetime(1970, 1, 1, tzinfo=UTC), output_field=DateTimeField())
-        return Leg.objects.select_related("agent").annotate(sort_at=Coalesce("started_at", unknown))
+    def list(self, request: Request) -> Response:
+        columns = (*representation.LEG_COLUMNS, "sort_at")
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()).values_list(*columns, named=True))
+        return self.get_paginated_response(representation.of_legs(page))
 
 
-class EventViewSet(ListModelMixin, ReadViewSet):
+class EventViewSet(ReadViewSet):
     """Events, newest first."""
 
     queryset = Event.objects.all()
     serializer_class = serializers.EventSerializer
     filterset_class = filters.EventFilters
     orderings = {"-occurred_at": ("-occurred_at", "-id")}
+
+    def list(self, request: Request) -> Response:
+        rows = self.filter_queryset(self.get_queryset()).values_list(*representation.EVENT_COLUMNS, named=True)
+        return self.get_paginated_response(representation.of_events(self.paginate_queryset(rows)))
 
 
 class BalanceViewSet(ListModelMixin, ReadViewSet):
@@ -223,20 +216,11 @@ class SummaryViewSet(ReadViewSet):
         return Response(self.get_serializer(figures).data)
 
 
-def with_parts(parts: tuple[str, ...]) -> QuerySet[Conversation]:
-    """Return all conversations with what their serializer shows, in as many queries whatever their number."""
-    found = Conversation.objects.select_related("account", "agent").prefetch_related("tags")
-    if "legs" in parts:
-        found = found.prefetch_related(Prefetch("legs", Leg.objects.select_related("agent")))
-    if "events" in parts:
-        found = found.prefetch_related(Prefetch("events", Event.objects.order_by("occurred_at", "id")))
-    return found
-
-
-def survivor_of(text: str) -> UUID | None:
-    """Return the id of the conversation that the one with this id became part of, or ``None``."""
-    try:
-        former = UUID(text)
-    except ValueError:
-        return None
-    return ConversationRedirect.objects.filter(pk=former).values_list("conversation", flat=True).first()
+def included(view: ReadViewSet) -> tuple[str, ...]:
+    """Return which parts to embed in the conversations of a list: those that are asked for."""
+    text = view.request.query_params.get("include", "")
+    parts = tuple(part.strip() for part in text.split(",")) if text else ()
+    if not set(parts) <= set(serializers.PARTS):
+        raise BadRequest(FieldError("include", text, f"Give one or more of: {', '.join(serializers.PARTS)}."))
+    fields = chosen_fields(view.request, view)
+    return parts if fields is None else tuple(fields.intersection(serializers.PARTS))

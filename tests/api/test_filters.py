@@ -2,7 +2,10 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection
+from django.test import Client
 
+from calls.models import Conversation
 from tests.api.conftest import Get
 from tests.api.factories import (
     NOON,
@@ -54,8 +57,16 @@ def test_conversations_are_found_by_each_filter(names) -> None:
         ({"agent": "202"}, ["in"]),
         ({"agent": asha.id}, ["in"]),
         ({"agent": "303"}, []),
+        ({"agent": f"303,{asha.id}"}, ["in"]),
+        ({"agent": "202,303"}, ["in"]),
         ({"external_id": "out"}, ["out"]),
+        ({"external_id": "out,in,other"}, ["in", "out"]),
         ({"request_id": "r-1"}, ["in"]),
+        ({"request_id": "r-1,r-2"}, ["in"]),
+        ({"did": "+916000000003"}, ["out"]),
+        ({"did": "+916000000003,+918000000000"}, ["in", "out"]),
+        ({"customer_number": "07000000002,+919000000001"}, ["in", "out"]),
+        ({"provider": "telecmi,piopiy", "state": "live,ended"}, ["in", "live", "out"]),
         ({"started_after": "2021-09-22T13:00:00Z"}, ["live", "out"]),
         ({"started_before": "2021-09-22T13:00:00Z"}, ["in"]),
         ({"started_after": "2021-09-22T18:30:00+05:30", "started_before": "2021-09-22T13:00:00.000001Z"}, ["out"]),
@@ -93,6 +104,42 @@ def test_a_whole_number_is_found_in_any_spelling(names, typed: str) -> None:
     assert names(did=typed) == ["swapped"]
 
 
+def test_a_part_of_a_number_is_looked_for_in_indexes(client: Client) -> None:
+    account = an_account()
+    Conversation.objects.bulk_create(
+        Conversation(
+            account=account,
+            customer_number=f"+9190{n * 7919 % 10**8:08}",
+            did="+918000000000",
+            started_at=NOON + timedelta(seconds=n),
+            last_heard_at=NOON,
+        )
+        for n in range(3000)
+    )
+    wanted = a_conversation(customer_number="+919099999999")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    searches = []
+
+    def noted(execute, sql, parameters, many, context):
+        if "LIMIT" in sql and 'FROM "calls_conversation"' in sql:
+            searches.append((sql, parameters))
+        return execute(sql, parameters, many, context)
+
+    with connection.execute_wrapper(noted):
+        found = client.get("/api/v1/conversations/", {"number": "9999999"}).json()["results"]
+    assert [row["id"] for row in found] == [str(wanted.id)]
+    if connection.vendor == "postgresql":  # SQLite has no such index
+        sql, parameters = searches[-1]
+        with connection.cursor() as cursor:
+            # So small a table invites to be read whole.
+            cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off")
+            cursor.execute(f"EXPLAIN {sql}", parameters)
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+        assert "conversation_customer_part" in plan, plan
+        assert "Seq Scan on calls_conversation" not in plan, plan
+
+
 def test_a_number_that_could_not_be_read_is_found_as_it_was_sent(names) -> None:
     a_conversation(external_id="sip", customer_number="sip:asha@example.com")
     assert names(customer_number="sip:asha@example.com") == ["sip"]
@@ -120,6 +167,9 @@ def test_legs_and_events_are_found_by_each_filter(get: Get) -> None:
     ]:
         assert [row["id"] for row in get("legs/", **parameters)["results"]] == [second.id], parameters
         assert [row["kind"] for row in get("events/", **parameters)["results"]] == ["hangup"], parameters
+    for several in [{"conversation": f"{first.conversation_id},{second.conversation_id}"}, {"external_id": "l-1,l-2"}]:
+        assert {row["id"] for row in get("legs/", **several)["results"]} == {first.id, second.id}
+        assert len(get("events/", **several)["results"]) == 2
     before = {"occurred_before": "2021-09-22T13:00:00Z"}
     assert [row["id"] for row in get("legs/", **before)["results"]] == [first.id]
     assert [row["kind"] for row in get("events/", **before)["results"]] == ["started"]

@@ -1,13 +1,19 @@
-from datetime import timedelta
+import itertools
+import random
+from datetime import datetime, timedelta
+from threading import Event, Semaphore, Thread
 from uuid import UUID
 
 import pytest
 from django.db import connection
 from django.test import Client
 
-from calls.models import Conversation
+from calls.choices import Direction, Disposition, Label
+from calls.models import Account, Conversation, ConversationRedirect
+from calls.records import Alias, LegCdr
 from tests.api.conftest import Get
 from tests.api.factories import NOON, a_conversation, a_leg, a_reading, an_account
+from tests.calls.reports import take
 
 
 def walk(client: Client, address: str | None, link: str = "next") -> list[list[str]]:
@@ -106,20 +112,110 @@ def test_a_cursor_that_was_tampered_with_is_refused(client: Client, refusal: Get
     refusal("conversations/", cursor=cursor, ordering="started_at")
 
 
-def test_a_deep_page_is_found_by_the_index(client: Client) -> None:
-    Conversation.objects.bulk_create(
-        Conversation(
-            id=UUID(int=i), account=an_account(), started_at=NOON + timedelta(seconds=i // 3), last_heard_at=NOON
-        )
-        for i in range(3000)
-    )
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
-    from calls.keyset import after
+# --- While others write ----------------------------------------------------------------------------------------------
 
-    middle = [(NOON + timedelta(seconds=500)).isoformat(), str(UUID(int=1501))]
-    rows = Conversation.objects.order_by("-started_at", "-id")
-    plan = rows.filter(after(("-started_at", "-id"), middle))[:100].explain()
-    assert "conversation_newest" in plan
-    assert "TEMP B-TREE" not in plan
-    assert "Sort" not in plan
+
+class Writer:
+    """Takes in reports in a thread of its own: calls that come, change, move and become one with others."""
+
+    def __init__(self, account: Account, standing: int) -> None:
+        self._account = account
+        self._standing = standing
+        self._chance = random.Random(7)
+        self._done, self._room = Semaphore(0), Semaphore(3)
+        self._is_over = Event()
+        self._failure: Exception | None = None
+        self._thread = Thread(target=self._run)
+
+    def __enter__(self) -> "Writer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._room.release()
+        self._thread.join(30)
+        assert self._failure is None, self._failure
+
+    def wait(self) -> None:
+        """Return when it has written something more; it goes on meanwhile, but not far ahead."""
+        assert self._done.acquire(timeout=30)
+        self._room.release()
+
+    def _run(self) -> None:
+        try:
+            for number in itertools.count():
+                self._room.acquire()
+                if self._is_over.is_set():
+                    break
+                self._write(number)
+                self._done.release()
+        except Exception as error:  # noqa: BLE001 - told by the thread that waits
+            self._failure = error
+        finally:
+            connection.close()
+
+    def _write(self, number: int) -> None:
+        start = NOON + timedelta(seconds=self._chance.randrange(-5, 40))
+        standing = self._chance.randrange(self._standing)
+        new = a_report(f"new-{number}", start)
+        match number % 5:
+            case 0:
+                take(self._account, new)
+            case 1:  # what was said of a call that stands is corrected
+                take(self._account, a_report(f"call-{standing}", start_of(standing), talk=number))
+            case 2:  # a new call turns out to be part of one that stands
+                take(self._account, a_report(f"new-{number}", start_of(standing)))
+                take(self._account, a_report(f"new-{number}", start_of(standing), also=f"call-{standing}"))
+            case 3:  # a call that came meanwhile moves
+                take(self._account, a_report(f"new-{number - 3}", start))
+            case 4:  # two calls that came meanwhile become one
+                take(self._account, new)
+                take(self._account, a_report(f"new-{number}", start, also=f"new-{number - 4}"))
+
+
+def start_of(number: int) -> datetime:
+    return NOON + timedelta(seconds=number // 4)
+
+
+def a_report(name: str, start: datetime, *, talk: int = 10, also: str = "") -> LegCdr:
+    names = [name, also] if also else [name]
+    return LegCdr(
+        aliases=tuple(sorted(Alias("uuid", text) for text in names)),
+        leg_id=f"leg-{name}",
+        label=Label.A,
+        call_direction=Direction.INBOUND,
+        disposition=Disposition.ANSWERED,
+        started_at=start,
+        ended_at=start + timedelta(seconds=talk),
+        talk_seconds=talk,
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("ordering", ["-started_at", "started_at"])
+def test_whoever_pages_while_others_write_meets_each_call_that_stands_exactly_once(
+    client: Client, ordering: str
+) -> None:
+    account = an_account()
+    take(account, *(a_report(f"call-{number}", start_of(number)) for number in range(80)))
+    places = {
+        str(call.pk): call.started_at
+        for call in Conversation.objects.order_by(ordering, ordering.replace("started_at", "id"))
+    }
+    with Writer(account, standing=80) as writer:
+        last = None
+        for link in ("next", "previous"):
+            address = f"/api/v1/conversations/?page_size=7&ordering={ordering}" if last is None else last["previous"]
+            met = [row["id"] for row in last["results"]] if last else []
+            while address:
+                writer.wait()
+                last = client.get(address).json()
+                ids = [row["id"] for row in last["results"]]
+                met = met + ids if link == "next" else ids + met
+                address = last[link]
+            assert [pk for pk in met if pk in places] == list(places)
+    assert dict(Conversation.objects.filter(pk__in=places).values_list("pk", "started_at")) == {
+        UUID(pk): start for pk, start in places.items()
+    }
+    assert ConversationRedirect.objects.exists()

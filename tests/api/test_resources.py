@@ -62,6 +62,7 @@ def test_a_conversation_shows_what_is_known_of_it(get: Get) -> None:
         "extra_params": {"Name": "Akil", "ID": 8915726},
         "flags": [],
         "tags": ["refund", "vip"],
+        "outcome": None,
         "legs": [
             {
                 "id": leg.id,
@@ -95,6 +96,7 @@ def test_a_conversation_shows_what_is_known_of_it(get: Get) -> None:
                 "occurred_at": "2021-09-22T12:00:00.123000Z",
                 "received_at": "2021-09-22T12:00:00Z",
                 "provider_status": "answered",
+                "details": {},
             }
         ],
     }
