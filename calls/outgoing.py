@@ -7,7 +7,8 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import httpcore
 import httpx
@@ -23,18 +24,29 @@ MOST_REDIRECTS = 3
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
+class Reply(NamedTuple):
+    """The answer to a ``post``."""
+
+    status: int
+    headers: dict[str, str]
+    """By name in small letters."""
+    beginning: bytes
+    """Of the body, as far as it was asked for and came in time."""
+
+
 def post(
     outgoing: Outgoing,
     content: bytes,
     headers: Mapping[str, str],
     *,
     seconds: float = SECONDS,
+    most_bytes: int = 0,
     ssl_context: ssl.SSLContext | None = None,
-) -> int:
-    """Send ``content`` and return the HTTP status of the answer; a redirect is an answer like any other.
+) -> Reply:
+    """Send ``content`` and return the answer; a redirect is an answer like any other.
 
-    ``seconds`` bounds all of it, from the connection to the status, however slowly that comes; only the time in which
-    the name was looked up is over by then. Of the answer's body nothing is read. Raises one of ``Failure``.
+    ``seconds`` bounds all of it, from the connection to the end, however slowly that comes; only the time in which
+    the name was looked up is over by then. Of the answer's body ``most_bytes`` are read. Raises one of ``Failure``.
     """
     url = httpcore.URL(
         scheme=outgoing.url.raw_scheme, host=outgoing.host, port=outgoing.port, target=outgoing.url.raw_path
@@ -46,7 +58,22 @@ def post(
             "POST", url, headers={"Host": outgoing.url.netloc.decode(), **headers}, content=content
         ) as response,
     ):
-        return response.status
+        return Reply(response.status, _named(response), _beginning(response, most_bytes))
+
+
+def _beginning(response: httpcore.Response, most_bytes: int) -> bytes:
+    body = bytearray()
+    with suppress(*Failure):  # the status has come, and says what is to be known
+        pieces = response.iter_stream() if most_bytes else ()
+        for piece in pieces:
+            body += piece
+            if len(body) >= most_bytes:
+                break
+    return bytes(body[:most_bytes])
+
+
+def _named(response: httpcore.Response) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
 
 
 class Answer:
@@ -55,7 +82,7 @@ class Answer:
     def __init__(self, pool: httpcore.AsyncConnectionPool, response: httpcore.Response) -> None:
         self._pool, self._response = pool, response
         self.status = response.status
-        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        self.headers = _named(response)
         """By name in small letters."""
 
     def pieces(self) -> AsyncIterator[bytes]:

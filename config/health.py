@@ -19,7 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from calls import ledger
 from calls.choices import State
 from calls.counting import CAP, count_up_to_cap
-from calls.models import Account, Alert, Conversation
+from calls.models import Account, Alert, Conversation, Message, Subscription
 from config.celery import app
 from webhooks import inbox, spool
 from webhooks.models import Delivery
@@ -125,6 +125,16 @@ def _database_figures() -> Iterator[Metric]:
     for slug, kind, count in opened.annotate(Count("pk")):
         alerts.add_metric([slug, kind], count)
     yield alerts
+
+    waiting = Message.objects.filter(state=Message.State.PENDING)
+    yield GaugeMetricFamily(
+        "ringledger_messages_pending", f"Messages to subscriptions not yet delivered; {most}.", count_up_to_cap(waiting)
+    )
+    yield GaugeMetricFamily(
+        "ringledger_subscriptions_failing",
+        "Subscriptions whose last attempt failed, and those disabled for it.",
+        Subscription.objects.exclude(failing_since=None).count(),
+    )
 
     balances = GaugeMetricFamily("ringledger_balance", "Latest balance.", labels=["account", "unit"])
     for account in Account.objects.all():

@@ -22,11 +22,20 @@ class Post(NamedTuple):
     body: bytes
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # of many who come at once none is made to wait
+
+
 class WebSink:
-    """Keeps the posts; ``answer`` is asked for the status of each, and may take its time."""
+    """Keeps the posts; ``answer`` is asked for the status of each, and may take its time.
+
+    Every answer has the ``headers`` and the ``body``.
+    """
 
     def __init__(self) -> None:
         self.posts: list[Post] = []
+        self.headers: dict[str, str] = {}
+        self.body = b""
         self.answer: Callable[[Post], int] = lambda post: 200
         sink = self
 
@@ -39,12 +48,15 @@ class WebSink:
                     self.send_response(status)
                     if 300 <= status < 400:
                         self.send_header("Location", f"http://127.0.0.1:{self.server.server_address[1]}/elsewhere")
+                    for name, value in sink.headers.items():
+                        self.send_header(name, value)
                     self.end_headers()
+                    self.wfile.write(sink.body)
 
             def log_message(self, *arguments: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = _Server(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/hook"
 

@@ -14,7 +14,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import attrgetter
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -32,6 +33,7 @@ from webhooks.decoding import Payload, decode
 from webhooks.errors import DeliveryError, shorten
 from webhooks.models import Delivery
 from webhooks.providers import PROVIDERS
+from webhooks.telling import Quarantined, tell_of_quarantined
 from webhooks.time_limit import TimeLimit, TooSlow
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ One that kills its worker, or its database session, is soon alone, so that it ca
 """
 ATTEMPTS = len(GROUPS)
 """After so many claims without an end a delivery is quarantined."""
+CUT_OFF_TOLD_FOR = timedelta(days=1)
+"""How old a delivery that the door cut off may be when subscriptions are told of it."""
 READ_SECONDS = 5.0
 """How long reading one delivery may take."""
 
@@ -217,12 +221,32 @@ def _together(rows: Sequence[tuple[UUID, int, int]]) -> list[UUID]:
 
 
 def _give_up(spent: Sequence[UUID], now: datetime) -> None:
-    Delivery.objects.filter(pk__among=spent).update(
-        status=Status.QUARANTINED,
-        processed_at=now,
-        error_class="Crash",
-        error_message=f"Its processing ended {ATTEMPTS} times without a result: the worker was killed or hung.",
-    )
+    error = Crash(f"Its processing ended {ATTEMPTS} times without a result: the worker was killed or hung.")
+    rows = Delivery.objects.filter(pk__among=spent)
+    fresh = list(rows.filter(processed_at=None).values_list("pk", flat=True))
+    rows.update(status=Status.QUARANTINED, processed_at=now, **dict(zip(_ERROR, _error(error), strict=True)))
+    _tell_of_quarantined(fresh)
+
+
+def tell_of_cut_off(now: datetime) -> None:
+    """Have subscriptions told of deliveries that were put into quarantine at the door, for want of room.
+
+    The door has no time for it. That it was done is noted as the attempt that these deliveries are not worth otherwise.
+    """
+    since = now - CUT_OFF_TOLD_FOR
+    at_door = Delivery.objects.filter(status=Status.QUARANTINED, error_class="TooLarge", received_at__gt=since)
+    with transaction.atomic():
+        untold = at_door.filter(attempts=0).select_for_update(skip_locked=True)
+        if ids := list(untold.values_list("pk", flat=True)):
+            Delivery.objects.filter(pk__among=ids).update(attempts=1)
+            _tell_of_quarantined(ids)
+
+
+def _tell_of_quarantined(ids: Sequence[UUID]) -> None:
+    rows = Delivery.objects.filter(pk__among=ids).order_by("account", "received_at").select_related("account")
+    for account, of_account in groupby(rows.defer("body", "query"), attrgetter("account")):
+        columns = ("pk", "received_at", *_ERROR)
+        tell_of_quarantined(account, [Quarantined(*attrgetter(*columns)(one)) for one in of_account])
 
 
 def _by_account(batch: Sequence[Claimed]) -> list[tuple[int, list[Claimed]]]:
@@ -323,6 +347,15 @@ def _write(
     ]
     marks += [(pk, str(Status.REPEAT), now, None, first, 0, *_error(None)) for pk, first in moved]
     bulk.update(Delivery, _MARK, marks)
+    # One that is read again is no news.
+    tell_of_quarantined(
+        account,
+        [
+            Quarantined(item.delivery.pk, item.delivery.received_at, *_error(item.error))
+            for item in fresh
+            if item.error and item.delivery.processed_at is None
+        ],
+    )
     marked = {mark[0] for mark in marks}
     firsts = [same[0] for same in copies if same[0].pk not in marked]
     recounted = [(first.pk, repeats[first.pk]) for first in firsts if first.repeats != repeats[first.pk]]
@@ -332,10 +365,8 @@ def _write(
     return counts, conversations
 
 
-_MARK = [
-    *("status", "processed_at", "lease_until", "repeat_of_id", "repeats"),
-    *("error_class", "error_field", "error_value", "error_message"),
-]
+_ERROR = ["error_class", "error_field", "error_value", "error_message"]
+_MARK = ["status", "processed_at", "lease_until", "repeat_of_id", "repeats", *_ERROR]
 
 
 def _status(item: Understood) -> Delivery.Status:

@@ -9,13 +9,15 @@ from kombu.exceptions import OperationalError
 
 from calls.models import Account
 from calls.periodic import claim_slot
-from calls.tasks import review_alerts
+from calls.tasks import call_for_subscribers, review_alerts
 from webhooks import processing, pulling, rebuilding, spool
 
 BUDGET = timedelta(seconds=20)
 """How long one turn works; well below the time limit of a task. The next sweep goes on."""
 REVIEW_SECONDS = 5
 """How often at most an account's alerts are looked at because of drains."""
+CUT_OFF_SECONDS = 5
+"""How often it is looked for deliveries that were too large."""
 
 PULL_BUDGET = timedelta(seconds=45)
 """How long reading the lists of one account may take, but for the page that is being waited for."""
@@ -25,9 +27,16 @@ PULL_EXPIRES_SECONDS = 900
 
 @shared_task(name="webhooks.tasks.drain")
 def drain() -> None:
-    """Bring in what was spooled while the database was away, process what is pending, then see to alerts."""
+    """Bring in what was spooled while the database was away, process what is pending, then have others see to it.
+
+    That is: those who tell subscribers, and alerts.
+    """
     spool.drain_spools()
     drained = processing.drain(BUDGET)
+    if claim_slot("tell of deliveries cut off", CUT_OFF_SECONDS):
+        processing.tell_of_cut_off(timezone.now())
+    if drained.account_ids and claim_slot("tell subscribers of drained", 1):
+        call_for_subscribers()
     # In busy times there are many drains a second; what is left out is looked at by the periodic review.
     due = [pk for pk in sorted(drained.account_ids) if claim_slot(f"review alerts of account {pk}", REVIEW_SECONDS)]
     if due:

@@ -1,8 +1,5 @@
 """How a message goes out: by e-mail, by signed webhook, or through Apprise."""
 
-import base64
-import hashlib
-import hmac
 import json
 import smtplib
 import subprocess
@@ -21,7 +18,7 @@ from django.core.mail import EmailMultiAlternatives
 from django.core.validators import validate_email
 from django.utils import timezone
 
-from calls import outgoing
+from calls import outgoing, signing
 from calls.addresses import AddressRefused, Outgoing, check_outgoing
 from calls.models import Channel
 
@@ -121,30 +118,20 @@ def _check_webhook(target: str) -> Outgoing:
 def _post(channel: Channel, message: Message) -> None:
     target = _check_webhook(channel.target)
     content = json.dumps(message.payload, ensure_ascii=False).encode()
-    seconds = str(int(timezone.now().timestamp()))
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "Ringledger",
         "Idempotency-Key": str(message.id),
-        "webhook-id": str(message.id),
-        "webhook-timestamp": seconds,
-        "webhook-signature": _signature(channel.secret, str(message.id), seconds, content),
+        **signing.headers(message.id, timezone.now(), content, [channel.secret]),
     }
     try:
-        status = outgoing.post(target, content, headers)
+        status = outgoing.post(target, content, headers).status
     except outgoing.Failure as error:
         raise SendFailed(f"{target.host} could not be reached or did not answer ({type(error).__name__}).") from None
     if status == HTTPStatus.GONE:
         raise Gone(f"{target.host} answered 410: it wants no more notices.")
     if not HTTPStatus(200) <= status < HTTPStatus.MULTIPLE_CHOICES:
         raise SendFailed(f"{target.host} answered {status}. An answer of 200 to 299 is taken for received.")
-
-
-def _signature(secret: str, message_id: str, seconds: str, content: bytes) -> str:
-    """Return the signature that standardwebhooks.com describes, of version 1."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    signed = f"{message_id}.{seconds}.".encode() + content
-    return f"v1,{base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()}"
 
 
 def _check_apprise(target: str) -> None:

@@ -18,6 +18,7 @@ from calls.alerting.evidence import as_stored
 from calls.alerting.findings import Clock, Finding
 from calls.alerting.kinds import KINDS
 from calls.models import Account, Alert, AlertRule, BalanceReading, Conversation, Notice
+from calls.subscriptions.occurrences import emit_alerts
 
 logger = logging.getLogger(__name__)
 
@@ -127,24 +128,30 @@ def _act(rule: AlertRule, account: Account, now: datetime | None) -> int:
         return 0
     now = now or timezone.now()
     decision = _decide(locked, account, newest_data(account, now), now)
+    is_news = decision.at >= now - HISTORY
     notices: list[Notice] = []
+    opened: list[Alert] = []
     for subject, finding in decision.opened.items():
         alert = Alert.objects.create(
             rule=locked, account=account, subject=subject, kind=locked.kind, opened_at=finding.at, updated_at=now,
             **_columns(finding),
         )  # fmt: skip
-        if decision.at >= now - HISTORY:
+        opened.append(alert)
+        if is_news:
             channels = locked.channels.filter(is_active=True)
             notices += [Notice(alert=alert, channel=one, transition=Notice.Transition.OPENED) for one in channels]
     for alert, finding in decision.changed:
         Alert.objects.filter(pk=alert.pk).update(**_columns(finding), updated_at=now)
     for alert in decision.cleared:
-        Alert.objects.filter(pk=alert.pk).update(cleared_at=max(decision.at, alert.opened_at), updated_at=now)
+        alert.cleared_at, alert.updated_at = max(decision.at, alert.opened_at), now
+        alert.save(update_fields=["cleared_at", "updated_at"])
         told = alert.notices.filter(channel__is_active=True).exclude(state=Notice.State.GIVEN_UP)
         notices += [
             Notice(alert=alert, channel=one.channel, transition=Notice.Transition.CLEARED)
             for one in told.select_related("channel")
         ]
+    if is_news:  # muted or not: that is for people
+        emit_alerts(account.pk, opened, decision.cleared)
     if locked.muted_until and now < locked.muted_until:
         return 0
     for notice in notices:
@@ -152,13 +159,17 @@ def _act(rule: AlertRule, account: Account, now: datetime | None) -> int:
     return len(Notice.objects.bulk_create(notices))
 
 
+@transaction.atomic
 def _clear_unwatched(account: Account, now: datetime) -> None:
-    """Close, and tell nobody, what is not watched any more: the rule or the account was switched off."""
+    """Close what is not watched any more: the rule or the account was switched off. Programs are told, nobody else."""
     rules = AlertRule.objects.filter(Q(account=None) | Q(account=account), is_active=True)
     watching = rules if account.is_active else rules.none()
-    Alert.objects.filter(account=account, cleared_at=None).exclude(rule__in=watching).update(
-        cleared_at=now, updated_at=now
-    )
+    open_now = Alert.objects.select_for_update(no_key=True).filter(account=account, cleared_at=None)
+    unwatched = list(open_now.exclude(rule__in=watching))
+    for alert in unwatched:
+        alert.cleared_at = alert.updated_at = now
+        alert.save(update_fields=["cleared_at", "updated_at"])
+    emit_alerts(account.pk, [], unwatched)
 
 
 def _columns(finding: Finding) -> dict[str, Any]:

@@ -115,6 +115,8 @@ def test_metrics_are_there_only_when_switched_on(client: Client, settings) -> No
         "ringledger_deliveries_pending 1.0",
         "ringledger_deliveries_quarantined 1.0",
         "ringledger_conversations_live 1.0",
+        "ringledger_messages_pending 0.0",
+        "ringledger_subscriptions_failing 0.0",
         "ringledger_database_up 1.0",
         'ringledger_deliveries_recent{status="pending"} 1.0',
         'ringledger_deliveries_recent{status="repeat"} 0.0',
