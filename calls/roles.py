@@ -31,6 +31,9 @@ _CALL_WORK = (
 )
 _MONEY = _all("view", "calls.account", "calls.balancereading")
 _ALERTS = _all("view", "calls.alert", "calls.alertrule", "calls.alertcomment", "calls.notice", "calls.channel")
+_SUBSCRIPTIONS = (
+    {"calls.resend_message"} | _all("view add change delete", "calls.subscription") | _all("view", "calls.message")
+)
 
 ROLES: dict[str, set[str]] = {
     "viewer": {"calls.see_account_calls"} | _CALLS,
@@ -60,6 +63,7 @@ ROLES: dict[str, set[str]] = {
     | _CALL_WORK
     | _MONEY
     | _ALERTS
+    | _SUBSCRIPTIONS
     | _all("change", "calls.agent", "calls.alert")
     | _all("add change delete", "calls.alertrule"),
     "auditor": {"calls.see_all_calls", "calls.reveal_numbers", "calls.play_recordings"},

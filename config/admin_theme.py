@@ -120,6 +120,8 @@ UNFOLD = {
                     _item("Agents", "support_agent", "calls.agent"),
                     _item("Tags", "sell", "calls.tag"),
                     _item("API keys", "key", "calls.apikey"),
+                    _item("Subscriptions", "webhook", "calls.subscription"),
+                    _item("Messages sent", "forward_to_inbox", "calls.message"),
                 ],
             },
             {

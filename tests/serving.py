@@ -74,10 +74,10 @@ def log_in(page: Page, url: str, username: str, password: str) -> None:
 
 
 @contextlib.contextmanager
-def serve(data_directory: Path, *arguments: str) -> Iterator[Running]:
+def serve(data_directory: Path, *arguments: str, **settings: str) -> Iterator[Running]:
     """Start it on a free port and wait until it answers."""
     port = free_port()
-    process = start(data_directory, port, *arguments)
+    process = start(data_directory, port, *arguments, **settings)
     running = Running(process, data_directory, port)
     try:
         running.wait_for("Ctrl-C")

@@ -15,6 +15,7 @@ from calls.admin import (
     people,
     quick_search,
     recording,
+    subscription,
     tag,
     worklist,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "people",
     "quick_search",
     "recording",
+    "subscription",
     "tag",
     "worklist",
 ]
