@@ -173,7 +173,7 @@ def totals(spans: Sequence[Span], step: timedelta, offset: timedelta) -> list[di
     length, shift = int(step.total_seconds()), int(offset.total_seconds())
     seconds = SLOT_SECONDS[Kind.TOTAL]
     stored_step = f"(r.slot * {seconds} - {_AHEAD + shift}) / {length}"
-    counted_step = f"({_seconds('c.started_at')} - {shift}) / {length}"
+    counted_step = f"({seconds_of('c.started_at')} - {shift}) / {length}"
     parts, parameters = [], []
     for place, span in enumerate(spans):
         cut = _cut(span, seconds, progress)
@@ -308,7 +308,7 @@ def _is_postgresql() -> bool:
     return connection.vendor == "postgresql"
 
 
-def _seconds(column: str) -> str:
+def seconds_of(column: str) -> str:
     """Return the Unix time of a column in full seconds."""
     if _is_postgresql():
         return f"CAST(FLOOR(EXTRACT(EPOCH FROM {column})) AS BIGINT)"
@@ -317,7 +317,7 @@ def _seconds(column: str) -> str:
 
 
 def _slot_of(column: str, seconds: int) -> str:
-    return f"CAST(FLOOR(({_seconds(column)} + {_AHEAD}) / {seconds}.0) AS BIGINT)"
+    return f"CAST(FLOOR(({seconds_of(column)} + {_AHEAD}) / {seconds}.0) AS BIGINT)"
 
 
 def _begin(slot: str, seconds: int) -> str:

@@ -20,10 +20,10 @@ from calls import agents, audit
 from calls.access import visible
 from calls.admin.links import calls_list
 from calls.admin.statement import RANGES, Days, chosen_days
-from calls.admin.streaming import download
 from calls.agents import Figures
 from calls.choices import Disposition
 from calls.exports.cells import csv_cell, csv_lines
+from calls.exports.streaming import download
 from calls.models import Account, Agent, AuditEntry, Conversation, Leg
 
 MOST_DAYS = 92

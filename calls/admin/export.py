@@ -23,12 +23,12 @@ from calls import audit
 from calls.access import may_see_numbers
 from calls.admin.base import ReadOnlyAdmin
 from calls.admin.keyset import POSITION
-from calls.admin.streaming import download
 from calls.choices import ExportFormat
 from calls.counting import CAP, count_up_to_cap
 from calls.exports import jobs, lists
 from calls.exports.columns import Column
 from calls.exports.snapshot import PIECE
+from calls.exports.streaming import download
 from calls.exports.writers import CONTENT_TYPES
 from calls.masking import masked
 from calls.models import AuditEntry, Export

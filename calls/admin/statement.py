@@ -19,9 +19,9 @@ from django.utils.formats import date_format
 from calls import burn, runway, statement
 from calls.access import shown, visible
 from calls.admin.base import time_range
-from calls.admin.streaming import download
 from calls.choices import Direction, GapKind
 from calls.exports.cells import csv_lines, defuse
+from calls.exports.streaming import download
 from calls.models import Account, Agent, BalanceReading
 from calls.numbers import NO_PREFIX
 from calls.templatetags import words

@@ -20,7 +20,7 @@ from unfold.decorators import display
 from calls.access import may_see_numbers, shown, visible
 from calls.admin.base import ReadOnlyAdmin, RelatedFilter, TimeRangeFilter
 from calls.admin.keyset import KeysetChangeList
-from calls.admin.streaming import download
+from calls.exports.streaming import download
 from calls.models import Conversation, StoredRecord
 from calls.templatetags import words
 from calls.weblinks import shortened
