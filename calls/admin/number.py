@@ -89,7 +89,7 @@ def page(request: HttpRequest, pk: int) -> HttpResponse:
         "is_cut": len(last) == SHOWN,
         "form": ContactForm(instance=contact),
         "notes": CallNote.objects.filter(conversation__in=calls.order_by().values("pk"))
-        .select_related("author", "conversation")
+        .select_related("author", "api_key", "conversation")
         .order_by("-created_at", "-id")[:NOTES],
         "owed": _owed(request, numbers),
         "may_edit": _may_edit(request),

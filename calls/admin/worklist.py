@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
-from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.db.models import F, OrderBy, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
@@ -31,7 +30,7 @@ from calls.exports import tables
 from calls.models import Account, AuditEntry, Conversation, MissedCaller, WorklistStep
 from calls.numbers import search_digits
 from calls.templatetags import words
-from calls.worklist import MISSED, Refused, act, due_now, role_of
+from calls.worklist import MISSED, REASONS, Refused, act, colleagues, due_now, next_entry, role_of, steps_of
 
 Kind, Closing = WorklistStep.Kind, MissedCaller.Closing
 SHOW = "show"
@@ -44,8 +43,6 @@ TABS = {
     "closed": "Closed",
     "all": "All",
 }
-REASONS = [Closing.ELSEWHERE, Closing.WRONG_NUMBER, Closing.SPAM, Closing.NO_ANSWER, Closing.OTHER]
-"""Why staff may close an entry; the other reasons are found out from the calls."""
 CALLS, OTHER_CALLS = 100, 5
 """How many calls of an entry its page shows, and how many others of the caller."""
 MOST_IN_BADGE = 100
@@ -305,14 +302,6 @@ def _next_opening(account: Account, now: datetime) -> datetime:
     return business_hours.next_opening(hours, now, ZoneInfo(account.time_zone))
 
 
-def colleagues() -> QuerySet:
-    """Return those who may work on the worklist."""
-    people = get_user_model().objects.with_perm(
-        "calls.work_missed", backend="django.contrib.auth.backends.ModelBackend"
-    )
-    return people.filter(is_staff=True).order_by("username")
-
-
 def waiting(request: HttpRequest) -> str:
     """Return how many missed callers the viewer sees who wait for a call now, for the sidebar."""
     entries = due_now(visible(request.user, MissedCaller.objects.order_by()), timezone.now())
@@ -359,17 +348,13 @@ def lasting(length: timedelta) -> str:
 def _entry_context(request: HttpRequest, entry: MissedCaller) -> dict[str, Any]:
     """Return what the page of an entry shows."""
     user, now = request.user, timezone.now()
-    key = {"account": entry.account, "customer_number": entry.customer_number}
-    later = MissedCaller.objects.filter(**key, did=entry.did, first_missed_at__gt=entry.first_missed_at)
-    newer = later.order_by("first_missed_at").first()
+    newer = next_entry(entry)
     calls = visible(user, Conversation.objects.filter(customer_number=entry.customer_number)).select_related(
         "account", "agent"
     )
     begun = calls.filter(account=entry.account, started_at__gte=entry.first_missed_at)
-    steps = WorklistStep.objects.filter(**key, did=entry.did, at__gte=entry.first_missed_at)
     if newer:
         begun = begun.filter(started_at__lt=newer.first_missed_at)
-        steps = steps.filter(at__lt=newer.first_missed_at)
     own = list(begun.order_by("started_at", "pk")[:CALLS])
     others = calls.exclude(pk__in=[call.pk for call in own]).order_by("-started_at")[:OTHER_CALLS]
     return {
@@ -382,7 +367,7 @@ def _entry_context(request: HttpRequest, entry: MissedCaller) -> dict[str, Any]:
         "newer": newer,
         "entry_calls": [(call, _role(call, entry)) for call in own],
         "other_calls": others,
-        "history": steps.select_related("by", "assigned_to"),
+        "history": steps_of(entry).select_related("by", "api_key", "assigned_to"),
         "may_work": user.has_perm("calls.work_missed") and newer is None,
         "may_assign": user.has_perm("calls.assign_missed"),
         "may_call": may_see_numbers(user),
