@@ -15,14 +15,16 @@ from tests.servers import postgresql_server, redis_server
 
 # What a developer's shell may hold and the tests must not see.
 ENVIRONMENT = [
-    "ALLOWED_HOSTS", "ALLOWED_PRIVATE_TARGETS", "CSRF_TRUSTED_ORIGINS", "DATABASE_URL", "DATA_DIR", "DEBUG",
-    "DEFAULT_FROM_EMAIL", "EMAIL_URL", "METRICS", "PORT", "PUBLIC_URL", "REDIS_URL", "REQUIRE_TOTP", "SECRET_KEY",
-    "TIME_ZONE_DISPLAY", "TRUSTED_PROXIES",
+    "ALLOWED_HOSTS", "ALLOWED_PRIVATE_TARGETS", "API_RATE_PER_MINUTE", "CSRF_TRUSTED_ORIGINS", "DATABASE_URL",
+    "DATA_DIR", "DEBUG", "DEFAULT_FROM_EMAIL", "EMAIL_URL", "METRICS", "PORT", "PUBLIC_URL", "REDIS_URL",
+    "REQUIRE_TOTP", "SECRET_KEY", "TIME_ZONE_DISPLAY", "TRUSTED_PROXIES",
 ]  # fmt: skip
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"])), None
 )
+PROGRAMS = {"browser": (CHROMIUM, "Chromium", "chromium"), "node": (shutil.which("node"), "Node", "nodejs")}
+"""What tests with these markers need: the program, where it is; its name; its package."""
 
 # The same cases every time, so that a red run is a change of ours; the nightly profile looks for new ones.
 hypothesis.settings.register_profile("default", max_examples=200, deadline=None, derandomize=True)
@@ -40,8 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set the environment before Django's settings are read: hence no DJANGO_SETTINGS_MODULE in pyproject.toml."""
-    if os.environ.get("REQUIRE_CHROMIUM") and not CHROMIUM:
-        raise pytest.UsageError("REQUIRE_CHROMIUM is set and there is no Chromium: apt-get install chromium")
+    for program, name, package in PROGRAMS.values():
+        if os.environ.get("REQUIRE_CHROMIUM") and not program:
+            raise pytest.UsageError(f"REQUIRE_CHROMIUM is set and there is no {name}: apt-get install {package}")
     # A shell has what it runs in the background ignore Ctrl-C, and so would all that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     is_worker = hasattr(config, "workerinput")
@@ -74,18 +77,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the browser tests out where there is no Chromium; the summary says so."""
-    if CHROMIUM:
-        return
-    left_out = [item for item in items if item.get_closest_marker("browser")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    """Leave out the tests of the browser and of Node where there is none; the summary says so."""
+    missing = [marker for marker, (program, _, _) in PROGRAMS.items() if not program]
+    left_out = [item for item in items if any(map(item.get_closest_marker, missing))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not CHROMIUM:
-        terminalreporter.section("No Chromium: the browser tests were left out", yellow=True)
-        terminalreporter.line("To have them: apt-get install chromium")
+    for marker, (program, name, package) in PROGRAMS.items():
+        if not program:
+            terminalreporter.section(f"No {name}: the tests marked {marker} were left out", yellow=True)
+            terminalreporter.line(f"To have them: apt-get install {package}")
 
 
 def pytest_unconfigure() -> None:
@@ -104,6 +108,14 @@ def redis_url() -> Iterator[str]:
     """REDIS_URL of a private Redis."""
     with redis_server() as server:
         yield server.url
+
+
+@pytest.fixture(autouse=True)
+def counts_of_its_own() -> None:
+    """Each test starts with the API's limits unused: ids of keys come again from test to test."""
+    from calls import rates
+
+    rates.here.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -545,9 +545,9 @@ def test_a_key_needs_a_scope(admin_client):
     assert not ApiKey.objects.exists()
 
 
-def test_a_key_can_be_deactivated_and_keeps_its_digest(admin_client):
+def test_a_key_can_be_revoked_and_keeps_its_digest(admin_client):
     key, _ = ApiKey.issue("crm", [])
-    admin_client.post("/admin/calls/apikey/", {"action": "deactivate", "_selected_action": [key.pk]})
+    admin_client.post("/admin/calls/apikey/", {"action": "revoke_all", "_selected_action": [key.pk]})
     changed = ApiKey.objects.get()
     assert not changed.is_active
     assert changed.digest == key.digest

@@ -28,13 +28,16 @@ from calls.models import (
     Contact,
     ContactNumber,
     Export,
+    Message,
     MissedCaller,
     Notice,
     Recording,
     SavedView,
+    Subscription,
     Tag,
     Team,
 )
+from calls.subscriptions import control
 from tests.calls.staff import call_of, logged_in, person
 from webhooks.models import Delivery, Endpoint, Rebuild
 
@@ -48,6 +51,7 @@ ADMINISTRATOR = frozenset({"administrator"})
 OVERSEERS = frozenset({"auditor", "administrator"})
 MONEY = OVERSEERS | {"manager"}
 WORKERS = frozenset({"agent", "supervisor", "manager", "administrator"})
+MANAGERS = frozenset({"manager", "administrator"})
 EXPORTERS = frozenset({"supervisor", "manager", "administrator"})
 LEADERS = EXPORTERS
 
@@ -165,6 +169,16 @@ PAGES = {
     **list_of("calls_team", OVERSEERS | {"supervisor"}, ADMINISTRATOR, ADMINISTRATOR, ADMINISTRATOR),
     **list_of("axes_accessattempt", OVERSEERS, NOBODY, NOBODY, ADMINISTRATOR),
     **list_of("calls_apikey", OVERSEERS, ADMINISTRATOR, ADMINISTRATOR, NOBODY),
+    "admin:calls_apikey_rotate": Page(ADMINISTRATOR, "apikey", post=True),
+    "admin:calls_apikey_end_former": Page(ADMINISTRATOR, "apikey", post=True),
+    "admin:calls_apikey_revoke": Page(ADMINISTRATOR, "apikey", post=True),
+    **list_of("calls_subscription", MONEY, MANAGERS, MANAGERS, MANAGERS),
+    "admin:calls_subscription_test": Page(MANAGERS, "subscription", post=True),
+    "admin:calls_subscription_rotate": Page(MANAGERS, "subscription", post=True),
+    "admin:calls_subscription_pause": Page(MANAGERS, "subscription", post=True),
+    "admin:calls_subscription_resume": Page(MANAGERS, "subscription", post=True),
+    **list_of("calls_message", MONEY, NOBODY, NOBODY, NOBODY),
+    "admin:calls_message_send_again": Page(MANAGERS, "message", post=True),
     **list_of("calls_auditentry", OVERSEERS, NOBODY, NOBODY, NOBODY),
     "admin:calls_auditentry_export_list": Page(ADMINISTRATOR, post=True),
 }
@@ -177,6 +191,13 @@ ELSEWHERE = {
     "admin:view_on_site": "there is no other site",
     "admin:app_list": "test_the_lists_of_an_app_show_what_is_allowed",
     "live-stream": "never ends; tests/calls/test_live.py",
+    "subscription-rotate": "is only for posting to; tests/api/test_subscriptions.py",
+    "subscription-test": "is only for posting to; tests/api/test_subscriptions.py",
+    "subscription-resend": "is only for posting to; tests/api/test_subscriptions.py",
+    "subscription-message-list": "of a row of another table; tests/api/test_subscriptions.py",
+    "subscription-message-detail": "of a row of another table; tests/api/test_subscriptions.py",
+    "subscription-message-resend": "of a row of another table; tests/api/test_subscriptions.py",
+    "live-changes": "never ends; tests/api/test_stream.py",
     "admin:calls_conversation_recording": "asks a provider; tests/calls/test_recordings.py",
     "admin:calls_conversation_change_view": "of one's own views; tests/calls/test_saved_views.py",
     "admin:calls_export_change": "leads to the list",
@@ -195,8 +216,24 @@ API = {
     "balance-list": Scope.READ,
     "alert-list": Scope.READ,
     "live-list": Scope.READ,
+    "conversation-notes": Scope.READ,
+    "note-detail": Scope.READ,
+    "tag-list": Scope.READ,
+    "agent-list": Scope.READ,
+    "agent-detail": Scope.READ,
+    "contact-list": Scope.READ,
+    "contact-detail": Scope.READ,
+    "worklist-list": Scope.READ,
+    "worklist-detail": Scope.READ,
+    "worklist-steps": Scope.READ,
+    "changes": Scope.READ,
     "statement": Scope.READ,
     "summary": Scope.READ,
+    "timeseries": Scope.READ,
+    "conversation-export": Scope.EXPORT,
+    "subscription-list": Scope.MANAGE,
+    "subscription-detail": Scope.MANAGE,
+    "subscription-status": Scope.MANAGE,
     "delivery-list": Scope.MANAGE,
     "delivery-detail": Scope.MANAGE,
     "schema": None,
@@ -245,6 +282,9 @@ def rows_of(account: Account, number: str, common: dict[str, Any]) -> dict[str, 
         account=account, received_at=now, method="POST", size=2, body=b"{}", digest="x", status="processed"
     )
     contact = Contact.objects.create(name=f"Somebody of {account}")
+    subscription = Subscription(name=f"CRM of {account}", url="https://127.0.0.1/", event_types=["alert.opened"])
+    control.begin(subscription)
+    subscription.accounts.add(account)
     return common | {
         "account": account,
         "agent": agent,
@@ -255,6 +295,10 @@ def rows_of(account: Account, number: str, common: dict[str, Any]) -> dict[str, 
             alert=alert, channel=common["channel"], transition="opened", due_at=now, state="sent"
         ),
         "delivery": delivery,
+        "subscription": subscription,
+        "message": Message.objects.create(
+            subscription=subscription, account=account, type="alert.opened", body=b"{}", state="delivered"
+        ),
         "rebuild": Rebuild.objects.create(account=account, state="done"),
         "balancereading": BalanceReading.objects.create(
             account=account,
@@ -360,8 +404,10 @@ def test_who_is_no_staff_opens_nothing(world: World):
 @pytest.mark.parametrize("name", API)
 def test_the_api_asks_for_the_scope_and_keeps_to_the_accounts_of_the_key(name: str, world: World):
     scope = API[name]
-    by_name = {"account-detail": "account", "statement": "account", "conversation-detail": "conversation"}
-    row = by_name.get(name, "delivery" if name == "delivery-detail" else "")
+    by_name = {"statement": "account", "conversation-notes": "conversation"}
+    by_name |= {"worklist-detail": "missedcaller", "worklist-steps": "missedcaller"}
+    by_name |= {"subscription-status": "subscription"}
+    row = by_name.get(name, name.removesuffix("-detail") if name.endswith("-detail") else "")
 
     def status(text: str, rows: dict[str, Any]) -> int:
         args = [rows[row].slug if row == "account" else rows[row].pk] if row else []
