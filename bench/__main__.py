@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import browsing, draining, latency, receiving, runway, seed
+from bench import api, browsing, draining, exporting, feed, latency, receiving, runway, seed
 from bench.figures import Bench, Figure
 from tests.servers import postgresql_server
 from tests.serving import ROOT
@@ -27,6 +27,9 @@ FIGURES = {
     **runway.FIGURES,
     **seed.FIGURES,
     **browsing.FIGURES,
+    **feed.FIGURES,
+    **api.FIGURES,
+    **exporting.FIGURES,
 }
 
 

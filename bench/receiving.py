@@ -39,8 +39,8 @@ class Server:
 
     def __init__(self, inbox: Inbox, *command: str) -> None:
         self._inbox = inbox
-        self._port = free_port()
-        arguments = [argument.replace("PORT", str(self._port)) for argument in command]
+        self.port = free_port()
+        arguments = [argument.replace("PORT", str(self.port)) for argument in command]
         self._process = subprocess.Popen(
             [sys.executable, "-m", *arguments], cwd=ROOT, env=inbox.database.environment,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -58,7 +58,7 @@ class Server:
         """Return what the load generator measured, and ``server_cpu_us``: this server's CPU time per request."""
         self._inbox.database.settle()
         before = self._cpu_seconds()
-        url = f"http://127.0.0.1:{self._port}{self._inbox.path}"
+        url = f"http://127.0.0.1:{self.port}{self._inbox.path}"
         figures = json.loads(
             self._inbox.database.python("-m", "bench.load", url, "--connections", str(CONNECTIONS), *options)
         )
@@ -74,7 +74,7 @@ class Server:
         return sum(process.cpu_times().user + process.cpu_times().system for process in processes)
 
     def _listens(self) -> bool:
-        return any(one.laddr.port == self._port for one in psutil.net_connections("tcp4") if one.status == "LISTEN")
+        return any(one.laddr.port == self.port for one in psutil.net_connections("tcp4") if one.status == "LISTEN")
 
 
 def ours(inbox: Inbox) -> Server:

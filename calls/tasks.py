@@ -9,11 +9,13 @@ from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from calls import intake, recordings, rollups
+from calls import changes, intake, recordings, rollups
 from calls.alerting import engine, notices
+from calls.api import idempotency
 from calls.exports import jobs
 from calls.models import Account
 from calls.periodic import claim_slot
+from calls.subscriptions import control, following, sender
 
 RECORDINGS_BUDGET = timedelta(seconds=20)
 """How long one turn asks for recordings, but for the answers that are being waited for."""
@@ -22,6 +24,12 @@ EXPORT_SECONDS = 3600
 """How long one export may take: its rows are read in one snapshot, which cannot be handed from task to task."""
 EXPORT_EXPIRES_SECONDS = 5
 """Age at which a call for work on exports is thrown away: the sweep repeats it."""
+
+
+FOLLOWING_BUDGET = timedelta(seconds=20)
+"""How long one turn writes messages of changes."""
+MESSAGES_EXPIRE_SECONDS = 5
+"""Age at which a call for work on messages is thrown away: the periodic turn repeats it."""
 
 
 @shared_task
@@ -52,6 +60,41 @@ def send_notices() -> None:
 def send_to_channel(channel_id: int) -> None:
     """Send what is due on one channel."""
     notices.send_to(channel_id)
+
+
+@shared_task
+def tell_subscribers() -> None:
+    """Write the messages that follow from new changes of calls, and have those that are due sent."""
+    if following.follow_all(FOLLOWING_BUDGET):
+        call_for_subscribers()
+    call_for_messages()
+
+
+@shared_task
+def send_messages() -> None:
+    """Send for a turn what subscriptions are to be told."""
+    sender.send()
+    call_for_messages()
+
+
+@shared_task
+def sweep_messages() -> None:
+    """Remove messages of subscriptions past their time; tell people of a subscription that was disabled."""
+    control.sweep(timezone.now())
+    control.tell_of_disabled()
+
+
+def call_for_subscribers() -> None:
+    """Tell the workers that there may be changes of calls that subscriptions are to be told of."""
+    with suppress(OperationalError):  # Redis is away: the next periodic turn sees to them
+        tell_subscribers.apply_async(expires=MESSAGES_EXPIRE_SECONDS)
+
+
+def call_for_messages() -> None:
+    """Tell the workers that there are messages to be sent, if there are any that none of them is at."""
+    if sender.is_waiting():
+        with suppress(OperationalError):
+            send_messages.apply_async(expires=MESSAGES_EXPIRE_SECONDS)
 
 
 @shared_task
@@ -97,3 +140,15 @@ def refresh_rollups() -> None:
         while has_more:
             with transaction.atomic():
                 has_more = rollups.refresh(intake.lock_account(account_id), now)
+
+
+@shared_task
+def forget_idempotent_requests() -> None:
+    """Delete the answers kept for repeated requests of programs that have been kept long enough."""
+    idempotency.forget(timezone.now())
+
+
+@shared_task
+def sweep_changes() -> None:
+    """Delete changes of long ago that were overtaken by later ones."""
+    changes.sweep(timezone.now())

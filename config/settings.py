@@ -26,6 +26,10 @@ TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, low=0, high=10)
 """How many proxies of ours stand in front and add to X-Forwarded-For; 0 takes the address of the connection."""
 METRICS = env.flag("METRICS", default=False)
 """Whether /metrics answers."""
+API_RATE_PER_MINUTE = env.integer("API_RATE_PER_MINUTE", 1200, low=1, high=1_000_000)
+"""Requests that an API key without a limit of its own may make in a minute."""
+API_UNKNOWN_KEYS_PER_MINUTE = 60
+"""Keys that there never were which one address may try in a minute; then it is not heard until the minute is over."""
 
 # --- Parts ----------------------------------------------------------------------------------------------------------
 
@@ -57,6 +61,8 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "config.middleware.RefuseUnstorableText",
+    "config.middleware.RefuseBodiesOfUnknownLength",
+    "config.middleware.RateLimitHeaders",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -269,6 +275,10 @@ CELERY_BEAT_SCHEDULE = {
     "watch recordings": _every(60, "calls.tasks.watch_recordings"),
     "see to exports": _every(5, "calls.tasks.sweep_exports"),
     "send notices": _every(10, "calls.tasks.send_notices"),
+    "sweep changes": _every(86400, "calls.tasks.sweep_changes"),
+    "forget answered requests": _every(600, "calls.tasks.forget_idempotent_requests"),
+    "tell subscribers": _every(5, "calls.tasks.tell_subscribers"),
+    "sweep messages": _every(300, "calls.tasks.sweep_messages"),
 }
 
 LOGGING = {
