@@ -41,7 +41,10 @@ class WebSink:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                post = Post(self.path, self.headers, self.rfile.read(int(self.headers["Content-Length"])))
+                length = int(self.headers["Content-Length"])
+                post = Post(self.path, self.headers, self.rfile.read(length))
+                if len(post.body) < length:
+                    return  # the sender was killed in the middle of it: nothing was posted
                 sink.posts.append(post)
                 status = sink.answer(post)
                 with contextlib.suppress(OSError):  # who asked may have gone

@@ -12,7 +12,6 @@ from django.utils import timezone
 from standardwebhooks.webhooks import Webhook
 
 from calls.models import Channel, Notice
-from tests.calls.alerting.conftest import hook  # noqa: F401 - a fixture
 from tests.calls.alerting.telling import alert, notice
 
 pytestmark = pytest.mark.django_db
@@ -20,7 +19,7 @@ LIST, NOTICES = "/admin/calls/channel/", "/admin/calls/notice/"
 
 
 @pytest.fixture
-def webhook(hook) -> Channel:  # noqa: F811
+def webhook(hook) -> Channel:
     return Channel.objects.create(name="ours", kind="webhook", target=hook.url)
 
 
@@ -73,7 +72,7 @@ def test_the_list_tells_how_each_does_without_its_target_or_secret(admin_client,
     assert webhook.target not in page
 
 
-def test_a_test_message_is_sent_at_once_and_its_outcome_told(admin_client, webhook, hook):  # noqa: F811
+def test_a_test_message_is_sent_at_once_and_its_outcome_told(admin_client, webhook, hook):
     url = reverse("admin:calls_channel_test", args=[webhook.pk])
     assert "The test message went out." in admin_client.post(url, follow=True).content.decode()
     assert json.loads(hook.posts[0].body)["type"] == "test"
@@ -84,7 +83,7 @@ def test_a_test_message_is_sent_at_once_and_its_outcome_told(admin_client, webho
     assert admin_client.get(url).status_code == 405
 
 
-def test_a_new_secret_signs_from_now_on(admin_client, webhook, hook):  # noqa: F811
+def test_a_new_secret_signs_from_now_on(admin_client, webhook, hook):
     old = webhook.secret
     page = admin_client.post(reverse("admin:calls_channel_new_secret", args=[webhook.pk]), follow=True).content.decode()
     webhook.refresh_from_db()
@@ -94,7 +93,7 @@ def test_a_new_secret_signs_from_now_on(admin_client, webhook, hook):  # noqa: F
     Webhook(webhook.secret).verify(hook.posts[0].body, dict(hook.posts[0].headers))
 
 
-def test_who_may_only_look_sees_neither_secret_nor_target_and_tries_nothing(webhook, hook):  # noqa: F811
+def test_who_may_only_look_sees_neither_secret_nor_target_and_tries_nothing(webhook, hook):
     client = staff("view_channel")
     page = client.get(page_of(webhook)).content.decode()
     assert "Working" in page
@@ -113,7 +112,7 @@ def test_switching_a_channel_off_gives_up_what_is_due(admin_client, account, web
     assert (given_up.state, given_up.last_error) == ("given_up", "The channel was switched off.")
 
 
-def test_saving_another_target_clears_what_was_wrong_with_the_last(admin_client, webhook, hook):  # noqa: F811
+def test_saving_another_target_clears_what_was_wrong_with_the_last(admin_client, webhook, hook):
     Channel.objects.update(failing_since=timezone.now(), last_error="answered 500")
     form = {"name": "ours", "kind": "webhook", "target": f"{hook.url}/new", "is_active": "on"}
     assert admin_client.post(page_of(webhook), form).status_code == 302

@@ -1,6 +1,5 @@
 """Subscriptions: everything that happens is told once, signed, in order, and until it is through."""
 
-import ipaddress
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from calls.subscriptions import control, following, sender
 from calls.subscriptions.filters import faults
 from calls.subscriptions.occurrences import OFFERED, Occurrence, emit
 from tests.calls.reports import NOON, paid_call, take
-from tests.sinks import mail_sink, web_sink
+from tests.sinks import web_sink
 from webhooks import processing
 from webhooks.models import Delivery
 
@@ -33,23 +32,6 @@ PENDING, DELIVERED, FAILED, CANCELLED = Message.State
 CONVERSATIONS = [one for one in OFFERED if one.startswith("conversation.")]
 SECOND = timedelta(seconds=1)
 TURN = timedelta(seconds=20)
-
-
-@pytest.fixture
-def hook(settings):
-    """A receiver, at an address that may be sent to."""
-    settings.ALLOWED_PRIVATE_TARGETS = [ipaddress.ip_network("127.0.0.0/8")]
-    with web_sink() as sink:
-        yield sink
-
-
-@pytest.fixture
-def mailbox(settings):
-    """A mail server that our mails go to."""
-    with mail_sink() as (sink, port):
-        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"  # tests have another otherwise
-        settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_TIMEOUT = "127.0.0.1", port, 1
-        yield sink
 
 
 def subscribe(url: str, *event_types: str, accounts: tuple[Account, ...] = (), **values: object) -> Subscription:

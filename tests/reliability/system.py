@@ -129,6 +129,13 @@ class Process:
         self._process.wait()
 
 
+def ask(program: subprocess.Popen[str]) -> str:
+    """Have an ``Installation.program`` do its thing once, and return the line that it prints then."""
+    program.stdin.write("\n")
+    program.stdin.flush()
+    return program.stdout.readline().strip()
+
+
 class Installation:
     """A database and a data directory, with the accounts of ``PATHS``, and what can be said of both."""
 
@@ -150,6 +157,13 @@ class Installation:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def program(self, text: str) -> subprocess.Popen[str]:
+        """Start a program of its own process group that does a thing, and prints a line, at each ``ask``."""
+        return subprocess.Popen(
+            [sys.executable, "-c", text], cwd=ROOT, env=self.environment, text=True, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
 
     def rows(self, statement: str) -> list[tuple]:
         """Return what a query gives."""

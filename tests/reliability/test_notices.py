@@ -5,8 +5,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,8 +13,8 @@ import psycopg
 import pytest
 
 from tests.reliability.client import Post
-from tests.reliability.system import PATHS, PIOPIY_ACCOUNT, Installation
-from tests.serving import ROOT, until
+from tests.reliability.system import PATHS, PIOPIY_ACCOUNT, Installation, ask
+from tests.serving import until
 from tests.sinks import mail_sink, web_sink
 
 PATIENCE = 120
@@ -121,18 +119,7 @@ def test_kills_and_failing_receivers_lose_nothing_and_copies_bear_the_same_id(st
     mailbox.answer = lambda mail: take(mail["Message-ID"].strip("<>").partition("@")[0], "250 OK", "451 Later")
     hook.answer = lambda post: take(post.headers["webhook-id"], 200, 503)
 
-    def program(text: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", text], cwd=ROOT, env=installation.environment, text=True, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def ask(one: subprocess.Popen[str]) -> str:
-        one.stdin.write("\n")
-        one.stdin.flush()
-        return one.stdout.readline().strip()
-
-    crosser, notifier = program(CROSSER), program(NOTIFIER)
+    crosser, notifier = installation.program(CROSSER), installation.program(NOTIFIER)
     try:
         crossings, deadline = 0, time.monotonic() + 5 * PATIENCE
         with psycopg.connect(installation.database_url, autocommit=True) as database:

@@ -4,16 +4,14 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter, defaultdict
 
 import psycopg
 
-from tests.reliability.system import Installation, call
-from tests.serving import ROOT, until
+from tests.reliability.system import Installation, ask, call
+from tests.serving import until
 from tests.sinks import Post, web_sink
 
 PATIENCE = 300
@@ -92,18 +90,7 @@ def test_kills_and_a_failing_receiver_lose_no_message_and_copies_bear_the_same_i
         installation = start(webs=0, workers=0, beats=0, ALLOWED_PRIVATE_TARGETS="127.0.0.0/8")
         installation.run("-c", SUBSCRIBER, hook.url)
 
-        def program(text: str) -> subprocess.Popen[str]:
-            return subprocess.Popen(
-                [sys.executable, "-c", text], cwd=ROOT, env=installation.environment, text=True, start_new_session=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-
-        def ask(one: subprocess.Popen[str]) -> str:
-            one.stdin.write("\n")
-            one.stdin.flush()
-            return one.stdout.readline().strip()
-
-        caller, teller = program(CALLER), program(TELLER)
+        caller, teller = installation.program(CALLER), installation.program(TELLER)
         try:
             calls, deadline = 0, time.monotonic() + PATIENCE
             with psycopg.connect(installation.database_url, autocommit=True) as database:

@@ -1,4 +1,4 @@
-"""Sinks on this machine that notices are sent to."""
+"""Sinks on this machine that notices and messages are sent to."""
 
 import ipaddress
 
@@ -9,7 +9,7 @@ from tests.sinks import mail_sink, web_sink
 
 @pytest.fixture
 def hook(settings):
-    """A web server that takes notices, where they may be sent to."""
+    """A web server that takes what is sent to it, at an address that may be sent to."""
     settings.ALLOWED_PRIVATE_TARGETS = [ipaddress.ip_network("127.0.0.0/8")]
     with web_sink() as sink:
         yield sink
