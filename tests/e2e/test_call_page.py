@@ -82,6 +82,7 @@ def test_a_cursor_on_the_timeline_follows_the_recording_from_the_answer_on(runni
     staff.get_by_role("row").filter(has_text="00079").get_by_role("link").first.click()
     cursor = staff.locator("#rl-lanes .rl-cursor").first
     expect(cursor).to_have_attribute("visibility", "hidden")
+    staff.wait_for_load_state()  # the lanes are there before the script that moves their cursor
     staff.evaluate("""() => {
         const player = document.createElement("audio");
         document.body.append(player);
