@@ -79,6 +79,7 @@ function setUp(player) {
     audio.addEventListener("waiting", () => tell("Loading…"));
     audio.addEventListener("canplay", () => tell(""));
     audio.addEventListener("error", askWhy);
+    if (audio.error) askWhy(); // Play was pressed before this script was there.
 }
 
 document.querySelectorAll("[data-player]").forEach(setUp);

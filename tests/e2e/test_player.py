@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, Response, expect
+from playwright.sync_api import Page, Response, Route, expect
 
 from tests.audio import Reply, Store, audio_store
 from tests.serving import Running, free_port, log_in, start, until
@@ -97,3 +97,14 @@ def test_the_player_says_why_it_does_not_play(store: Store, call_page: Page):
         call_page.get_by_role("link", name="Download", exact=True).click()
     assert re.fullmatch(r"recording-2026-11-02-\d{6}\.wav", download.value.suggested_filename)
     assert until(lambda: download.value.path().read_bytes() == store.file)
+
+
+def test_the_player_says_why_when_its_script_comes_after_the_refusal(store: Store, call_page: Page):
+    store.reply = lambda ask: Reply(410)
+    held: list[Route] = []
+    call_page.route("**/player.js*", lambda route: held.append(route))
+    call_page.reload(wait_until="commit")
+    call_page.locator("audio").evaluate("audio => { audio.play().catch(() => {}); }")
+    call_page.wait_for_function("document.querySelector('audio').error")
+    held[0].continue_()
+    expect(call_page.get_by_text("The provider does not have it any more (410).")).to_be_visible()
