@@ -31,10 +31,11 @@ KEPT = timedelta(days=30)
 """How long every change is kept. Of older ones, the newest of each conversation stays for good."""
 SWEPT_AT_ONCE = 20_000
 """Ids that one statement of ``sweep`` goes through."""
+LONGEST_CURSOR = 64 * 1024
+"""Characters of a cursor."""
 
 _COLUMNS = ["account_id", "conversation", "kind", "steps", "into", "changed_at"]
 _LARGEST = 2**63 - 1
-_LONGEST_CURSOR = 64 * 1024
 
 # The next of each account by the index alone, as many as are wanted in all; and of these the first.
 _NEXT = "SELECT id FROM calls_change WHERE account_id = place.account AND id > place.after ORDER BY id LIMIT %s"
@@ -67,7 +68,7 @@ class Cursor:
     @classmethod
     def parse(cls, text: str) -> "Cursor":
         """Return the cursor that ``str`` wrote. Raises ``BadCursor``."""
-        if len(text) > _LONGEST_CURSOR or not text.isascii():
+        if len(text) > LONGEST_CURSOR or not text.isascii():
             raise BadCursor
         try:
             data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -22,11 +22,12 @@ from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from calls import audit, tasks
+from calls import audit, changes, tasks
 from calls.access import visible
 from calls.addresses import AddressRefused, check_outgoing
 from calls.api import etags
 from calls.api.bodies import Body, MomentInput, TextInput, WordInput
+from calls.api.changes import cursor_of
 from calls.api.idempotency import Conflict, write
 from calls.api.parameters import IdParameter, MomentParameter, WordsParameter, suggestion
 from calls.api.problems import BadRequest, FieldError
@@ -245,9 +246,8 @@ class FiltersInput(serializers.Field):
         return data
 
 
-@extend_schema_serializer(examples=[OpenApiExample("Of incoming calls", EXAMPLE, request_only=True)])
-class NewSubscription(Body):
-    """A subscription to be made."""
+class SubscriptionValues(Body):
+    """What programs say of a subscription."""
 
     name = TextInput(max_length=120, help_text="For people.")
     url = UrlInput(
@@ -264,8 +264,34 @@ class NewSubscription(Body):
     filters = FiltersInput(required=False, help_text="Only these conversations are told of; all when empty.")
 
 
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample("Of incoming calls", EXAMPLE, request_only=True),
+        OpenApiExample("From where the feed was read", {**EXAMPLE, "cursor": "txhxnYQHAf8GBgBdgQc"}, request_only=True),
+    ]
+)
+class NewSubscription(SubscriptionValues):
+    """A subscription to be made."""
+
+    cursor = TextInput(
+        max_length=changes.LONGEST_CURSOR,
+        required=False,
+        help_text="Up to where the feed of changes was read: `next_cursor` of `changes/`, or the `id` of an event of "
+        "`live/stream/`. What comes after it is told of conversations; of an account that was not read with it, "
+        "everything. Left out, or `now`: what happens from now on.",
+    )
+
+    def validate_cursor(self, text: str) -> changes.Cursor:
+        accounts = visible(self.context["request"].auth, Account.objects.all()).values_list("pk", flat=True)
+        try:
+            read = cursor_of(accounts, "cursor", text).positions
+            return changes.Cursor({pk: read.get(pk, 0) for pk in accounts})
+        except BadRequest as error:
+            raise serializers.ValidationError(error.errors[0].message) from error
+
+
 @extend_schema_serializer(examples=[OpenApiExample("Paused", {"state": "paused"}, request_only=True)])
-class SubscriptionChange(NewSubscription):
+class SubscriptionChange(SubscriptionValues):
     """What is to be changed of a subscription; what is left out stays."""
 
     state = WordInput(
@@ -336,11 +362,11 @@ class SubscriptionViewSet(Writes, ListModelMixin, RetrieveModelMixin, ReadViewSe
     )
     @write
     def create(self, request: Request) -> Response:
-        """Subscribe. What happens from now on is told; the secret is shown only now."""
+        """Subscribe. What happens from now on is told, or from a cursor on; the secret is shown only now."""
         values = self._checked(NewSubscription)
-        accounts = values.pop("accounts", [])
+        accounts, cursor = values.pop("accounts", []), values.pop("cursor", None)
         subscription = Subscription(**values, api_key=request.auth)
-        secret = control.begin(subscription)
+        secret = control.begin(subscription, cursor)
         subscription.accounts.set(accounts)
         self._record(AuditEntry.Action.ADD, subscription)
         address = request.build_absolute_uri(reverse("subscription-detail", args=[subscription.pk]))

@@ -27,13 +27,15 @@ TOLD_FOR = timedelta(days=1)
 _SWEPT_AT_ONCE = 1000
 
 
-def begin(subscription: Subscription) -> str:
-    """Save a new subscription, which is told of all that happens from now on; return its secret, to be shown once.
+def begin(subscription: Subscription, cursor: changes.Cursor | None = None) -> str:
+    """Save a new subscription and return its secret, to be shown once.
 
-    Its accounts are set afterwards, in the same transaction.
+    It is told of all that happens from now on, and of the conversations of the accounts that ``cursor`` names from
+    there on. Its own accounts are set afterwards, in the same transaction.
     """
     secret = subscription.renew_secret()
-    subscription.cursor = str(changes.now(list(Account.objects.values_list("pk", flat=True))))
+    now = changes.now(list(Account.objects.values_list("pk", flat=True)))
+    subscription.cursor = str(changes.Cursor({**now.positions, **cursor.positions}) if cursor else now)
     subscription.save()
     return secret
 

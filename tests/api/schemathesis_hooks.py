@@ -17,6 +17,7 @@ NOT_MADE_UP_OF = {
 }
 BODY = {
     "accounts": [],
+    "cursor": "now",
     "numbers": ["+919000000009"],
     "phone": "+919000000009",
     "tags": ["vip"],

@@ -18,7 +18,7 @@ from standardwebhooks.webhooks import Webhook
 from calls import changes, intake
 from calls.choices import EventType, Scope
 from calls.ids import new_id
-from calls.models import Account, ApiKey, AuditEntry, Change, Message, Subscription
+from calls.models import Account, ApiKey, AuditEntry, Change, Conversation, Message, Subscription
 from calls.subscriptions import control, following, sender
 from calls.subscriptions.occurrences import OFFERED, emit_alerts
 from tests.api.factories import a_conversation, an_account, an_alert, client_with
@@ -29,6 +29,7 @@ pytestmark = pytest.mark.django_db
 
 Make = Callable[..., dict[str, Any]]
 LIST = "/api/v1/subscriptions/"
+CHANGES = "/api/v1/changes/"
 
 
 @pytest.fixture
@@ -69,6 +70,12 @@ def client_of(*accounts: str, scopes: tuple[Scope, ...] = (Scope.READ, Scope.MAN
 def a_message(subscription: dict[str, Any], **values: Any) -> Message:
     defaults = {"type": "alert.opened", "about": "alert 7", "body": b'{"type":"alert.opened"}', "state": "delivered"}
     return Message.objects.create(subscription_id=subscription["id"], **(defaults | values))
+
+
+def told(subscription: dict[str, Any]) -> list[Conversation]:
+    """Return the conversations that the messages of a subscription speak of, in order."""
+    about = Message.objects.filter(subscription_id=subscription["id"]).order_by("id").values_list("about", flat=True)
+    return [Conversation.objects.get(pk=pk) for pk in about]
 
 
 def refused(answer: Any) -> dict[str, str]:
@@ -129,6 +136,10 @@ def test_a_subscription_is_made_and_its_secret_is_shown_only_then(client, make, 
         ({"nme": "crm"}, "nme", "Did you mean “name”?"),
         ({"secret": "whsec_mine"}, "secret", "There is no such field."),
         ({"state": "active"}, "state", "There is no such field."),
+        ({"cursor": "nonsense"}, "cursor", "This is no cursor."),
+        ({"cursor": ""}, "cursor", "It is blank."),
+        ({"cursor": 7}, "cursor", "Give one, in quotes."),
+        ({"cursor": "x" * 100_000}, "cursor", "at most 65536"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_remedy(client, sink, values, field, message):
@@ -138,6 +149,44 @@ def test_what_is_wrong_is_named_with_its_remedy(client, sink, values, field, mes
     assert set(found) == {field}
     assert message in found[field]
     assert not Subscription.objects.exists()
+
+
+def test_it_goes_on_from_a_cursor_of_the_feed(client, make):
+    account, calls = an_account(), [a_conversation() for _ in range(5)]
+
+    def ended(*conversations: Conversation) -> None:
+        for call in conversations:
+            changes.write(account.pk, [(call.pk, Change.Kind.CREATED, "ended", None)])
+
+    ended(*calls[:2])
+    read = client.get(CHANGES, {"limit": 1}).json()
+    first = make(event_types=["conversation.ended"], cursor=read["next_cursor"])
+    ended(calls[2])
+    read = client.get(CHANGES, {"after": read["next_cursor"]}).json()
+    second = make(event_types=["conversation.ended"], cursor=read["next_cursor"])
+    third, fourth = make(event_types=["conversation.ended"], cursor="now"), make(event_types=["conversation.ended"])
+    ended(*calls[3:])
+    following.follow_all(timedelta(seconds=20))
+    assert told(first) == calls[1:]
+    assert told(second) == told(third) == told(fourth) == calls[3:]
+
+
+def test_a_cursor_is_none_for_accounts_that_the_key_cannot_see(make):
+    mine, elsewhere = client_of("delhi-support"), an_account("pune-sales")
+    earlier, later = a_conversation(account=elsewhere), a_conversation(account=elsewhere)
+    changes.write(elsewhere.pk, [(earlier.pk, Change.Kind.CREATED, "ended", None)])
+    everything = str(changes.Cursor({elsewhere.pk: 0}))
+    made = make(mine, event_types=["conversation.ended"], cursor=everything)
+    Subscription.objects.get().api_key.accounts.add(elsewhere)
+    changes.write(elsewhere.pk, [(later.pk, Change.Kind.CREATED, "ended", None)])
+    following.follow_all(timedelta(seconds=20))
+    assert told(made) == [later], "what it was allowed to see later, from its beginning on and not from the cursor's"
+
+
+def test_a_cursor_that_is_ahead_of_the_database_is_refused(client, sink):
+    ahead = str(changes.Cursor({an_account().pk: 10**9}))
+    body = {"name": "crm", "url": sink.url, "event_types": ["conversation.ended"], "cursor": ahead}
+    assert "ahead of all changes" in refused(post(client, LIST, body))["cursor"]
 
 
 def test_a_whole_number_may_have_a_point(make):
