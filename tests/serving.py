@@ -29,7 +29,7 @@ class Running:
         self._lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def wait_for(self, text: str, seconds: float = 60) -> None:
+    def wait_for(self, text: str, seconds: float = 180) -> None:
         """Return when ``text`` has been printed; fail with the output when it is not within ``seconds``."""
         deadline = time.monotonic() + seconds
         while text not in self.output:
@@ -56,7 +56,7 @@ class Running:
     def stop(self) -> int:
         """Do what Ctrl-C does and return the exit code."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(15)
+        return self.process.wait(60)
 
     def _read(self) -> None:
         assert self.process.stdout
@@ -112,7 +112,7 @@ def processes_of(data_directory: Path) -> dict[int, str]:
     return found
 
 
-def until(condition: Callable[[], object], seconds: float = 15, *, pause: float = 0.1) -> bool:
+def until(condition: Callable[[], object], seconds: float = 60, *, pause: float = 0.1) -> bool:
     """Return whether ``condition`` came true within ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():

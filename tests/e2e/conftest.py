@@ -1,9 +1,12 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.serving import Running, log_in
+
+# A page is there in an instant on a machine that is not busy; how fast is measured elsewhere.
+expect.set_options()
 
 
 @pytest.fixture

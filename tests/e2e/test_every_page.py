@@ -66,7 +66,6 @@ def test_every_page_holds_on_every_screen(running: Running, browser: Browser, co
     complaints = []
     with browser.new_context(color_scheme=theme, reduced_motion="reduce") as context:
         context.add_cookies(cookies)
-        context.set_default_timeout(15_000)
         page = context.new_page()
         pages = addresses(page, running.url)
         assert len(pages) > 30

@@ -56,7 +56,7 @@ def test_staff_exports_the_missed_calls_as_a_spreadsheet(running: Running, staff
     export = staff.locator("article").first
     expect(export).to_contain_text("disposition: Missed")
     link = export.get_by_role("link", name="Download")
-    expect(link).to_be_visible(timeout=30_000)
+    expect(link).to_be_visible()
     assert staff.evaluate("window.isTheSamePage"), "the page kept itself up to date without a reload"
     expect(export).to_contain_text("300 rows")
     no_serious_findings(staff)
@@ -74,7 +74,7 @@ def test_a_long_export_shows_its_progress_and_can_be_cancelled(running: Running,
     ask(staff, "XLSX")
     staff.wait_for_url(re.compile("/admin/calls/export/"))
     export = staff.locator("article").first
-    expect(export.get_by_text(re.compile(r"[1-9][\d,]* of 30,000 rows"))).to_be_visible(timeout=30_000)
+    expect(export.get_by_text(re.compile(r"[1-9][\d,]* of 30,000 rows"))).to_be_visible()
     no_serious_findings(staff)
     export.get_by_role("button", name="Cancel").click()
     expect(staff.locator("article").first).to_contain_text("Cancelled")

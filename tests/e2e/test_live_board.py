@@ -104,7 +104,7 @@ def test_the_board_goes_on_by_itself_when_the_server_was_restarted(running: Runn
     assert "timeout" not in running.output, "it did not have to wait for the stream to end"
     assert until(lambda: _answers(running), 30)
     teller(running, "live-3", "919000000023")("waiting")
-    expect(board.locator("#rl-live-link")).to_have_text("Connected", timeout=30_000)
+    expect(board.locator("#rl-live-link")).to_have_text("Connected")
     expect(call_of(board, "00022")).to_have_count(1)
     expect(call_of(board, "00023")).to_have_count(1)
     assert board.evaluate("window.isTheSamePage"), "it needed no reload"
@@ -113,11 +113,11 @@ def test_the_board_goes_on_by_itself_when_the_server_was_restarted(running: Runn
 def test_a_browser_that_can_have_no_stream_polls_and_says_so(running: Running, board: Page):
     board.context.route("**/admin/live/stream/**", lambda route: route.abort())
     board.reload()
-    expect(board.locator("#rl-live-link")).to_have_text("Polling every 3 seconds", timeout=20_000)
+    expect(board.locator("#rl-live-link")).to_have_text("Polling every 3 seconds")
     teller(running, "live-4", "919000000024")("waiting")
     expect(call_of(board, "00024")).to_have_count(1)
     board.context.clear_cookies()
-    expect(board.locator("#rl-live-trouble")).to_contain_text("signed out", timeout=10_000)
+    expect(board.locator("#rl-live-trouble")).to_contain_text("signed out")
 
 
 def _answers(running: Running) -> bool:

@@ -4,12 +4,12 @@ import hashlib
 import io
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.serving import until
 from tests.webhooks.door import COMMANDS, Door
 
 MIB = 1024 * 1024
@@ -135,7 +135,8 @@ def test_a_new_address_works_at_once_and_a_retired_one_stops_within_a_second(doo
             "UPDATE webhooks_endpoint SET retired_at = '2026-01-01' WHERE digest = ?",
             [hashlib.sha256(account["token"].encode()).hexdigest()],
         )
-    assert until(lambda: door.ask("POST", path, b"{}").status == 404, seconds=1)
+    time.sleep(1)
+    assert door.ask("POST", path, b"{}").status == 404
 
 
 def test_an_account_may_be_reached_only_from_its_networks(door: Door):
@@ -143,8 +144,9 @@ def test_an_account_may_be_reached_only_from_its_networks(door: Door):
     path = f"/webhooks/telecmi/{account['token']}/"
     with sqlite3.connect(door.data_directory / "ringledger.sqlite3", timeout=10) as database:
         database.execute("UPDATE calls_account SET allowed_networks = '203.0.113.0/24' WHERE slug LIKE 'fenced%'")
+    time.sleep(1)
     # Without a proxy of ours in front, nobody may say where they come from.
-    assert until(lambda: door.ask("POST", path, b"{}", X_Forwarded_For="203.0.113.9").status == 404, seconds=2)
+    assert door.ask("POST", path, b"{}", X_Forwarded_For="203.0.113.9").status == 404
 
 
 def test_behind_a_proxy_the_address_is_the_one_that_our_proxy_saw(tmp_path):
@@ -152,7 +154,8 @@ def test_behind_a_proxy_the_address_is_the_one_that_our_proxy_saw(tmp_path):
     try:
         with sqlite3.connect(tmp_path / "ringledger.sqlite3", timeout=10) as database:
             database.execute("UPDATE calls_account SET allowed_networks = '203.0.113.0/24\n2001:db8::/32'")
-        assert until(lambda: door.ask("POST", door.path, b"{}").status == 404, seconds=2)
+        time.sleep(1)
+        assert door.ask("POST", door.path, b"{}").status == 404
         asked = {
             "203.0.113.9": 200, "198.51.100.1, 203.0.113.9": 200, "203.0.113.9, 198.51.100.1": 404, "2001:db8::1": 200,
             "::ffff:203.0.113.9": 200, "nonsense": 404, ", ".join(["203.0.113.9"] * 499 + ["198.51.100.1"]): 404,
