@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import hypothesis
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.servers import postgresql_server, redis_server
 
@@ -30,6 +30,9 @@ PROGRAMS = {"browser": (CHROMIUM, "Chromium", "chromium"), "node": (shutil.which
 hypothesis.settings.register_profile("default", max_examples=200, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("nightly", max_examples=2000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# A page is there in an instant on a machine that is not busy; how fast is measured elsewhere.
+expect.set_options(timeout=30_000)
 
 _resources = ExitStack()
 
@@ -152,5 +155,4 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     """A page of a browser without cookies."""
     with browser.new_context() as context:
-        context.set_default_timeout(10_000)
         yield context.new_page()

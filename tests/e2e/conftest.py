@@ -1,12 +1,9 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from tests.serving import Running, log_in
-
-# A page is there in an instant on a machine that is not busy; how fast is measured elsewhere.
-expect.set_options()
 
 
 @pytest.fixture
