@@ -1,6 +1,6 @@
 """The one writer of the audit log: who revealed, played, exported or changed what, and who logged in.
 
-Who is a member of staff or, in the API, a program with its key.
+Who is a member of staff or, in the API, a program with its key; or whoever may run commands on the server.
 """
 
 import re
@@ -26,7 +26,7 @@ SECRET = re.compile("secret|password|token|target|url|key|otp|nonce|digest", re.
 
 
 def record(
-    request: HttpRequest | Request,
+    request: HttpRequest | Request | None,
     action: AuditEntry.Action,
     target: models.Model | None = None,
     name: str = "",
@@ -34,7 +34,8 @@ def record(
 ) -> AuditEntry:
     """Write down that who sent ``request`` did ``action``, to ``target`` if it was done to one row.
 
-    ``request`` is Django's or, in the API, REST framework's, whose ``auth`` is the key that did it.
+    ``request`` is Django's or, in the API, REST framework's, whose ``auth`` is the key that did it;
+    ``None`` when a command did it, which then gives its name as ``command``.
     ``name`` is for people and, like ``details``, which must be JSON, holds no secret; numbers in them are masked.
     """
     user, key = getattr(request, "user", None), getattr(request, "auth", None)
@@ -46,7 +47,7 @@ def record(
         target_id=str(target.pk) if target else "",
         target_name=masked(name or (str(type(target)._meta.verbose_name) if target else ""))[:200],
         details={key: masked(value) if isinstance(value, str) else value for key, value in details.items()},
-        address=address_of(request),
+        address=address_of(request) if request else None,
     )
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 from django.core.management import CommandError, call_command
 
-from calls.models import Account, ApiKey
+from calls.models import Account, ApiKey, AuditEntry
 from calls.models.api_key import digest_of as digest_of_key
 from webhooks.models import Endpoint, digest_of
 from webhooks.providers import PROVIDERS
@@ -130,3 +130,20 @@ def test_create_api_key_refuses_a_name_that_is_taken(run):
     run("create_api_key", "crm-sync")
     with pytest.raises(CommandError, match="name: API key with this Name already exists"):
         run("create_api_key", "crm-sync")
+
+
+def test_the_audit_log_tells_what_commands_made_and_no_secret(run, admin_client):
+    token = json.loads(run("add_account", "delhi-support", "--provider", "piopiy"))["token"]
+    keys = [run("create_api_key", "crm-sync").strip(), run("rotate_api_key", "crm-sync").strip()]
+    entries = AuditEntry.objects.exclude(action="login").order_by("id")
+    assert [(entry.details["command"], entry.action, entry.target_name) for entry in entries] == [
+        ("add_account", "add", "account delhi-support"),
+        ("create_api_key", "add", "API key crm-sync"),
+        ("rotate_api_key", "change", "API key crm-sync"),
+    ]
+    page = admin_client.get("/admin/calls/auditentry/").content.decode()
+    assert page.count("a command on the server") == 3
+    assert not [secret for secret in [token, *keys] if secret in page]
+    with pytest.raises(CommandError):
+        run("add_account", "delhi-support", "--provider", "piopiy")
+    assert entries.count() == 3

@@ -40,7 +40,9 @@ class AuditEntryAdmin(ExportMixin, ReadOnlyAdmin):
     def who(self, entry: AuditEntry) -> str:
         if entry.api_key:
             return f"API key {entry.api_key}"
-        return entry.user.get_username() if entry.user else "nobody logged in"
+        if entry.user:
+            return entry.user.get_username()
+        return "a command on the server" if "command" in entry.details else "nobody logged in"
 
     @display(description="did")
     def action_text(self, entry: AuditEntry) -> str:

@@ -4,10 +4,12 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 from django.utils import timezone
 
+from calls import audit
 from calls.choices import Scope
-from calls.models import Account, ApiKey
+from calls.models import Account, ApiKey, AuditEntry
 from calls.models.api_key import MOST_CALLS_PER_MINUTE
 
 MOST_DAYS = 3650
@@ -45,13 +47,15 @@ class Command(BaseCommand):
             raise CommandError(
                 f"--rate: {rate} is not possible. Give a whole number from 1 to {MOST_CALLS_PER_MINUTE}."
             )
-        _, text = ApiKey.issue(
-            name,
-            [Scope(name) for name in names],
-            accounts=_accounts(options["accounts"]),
-            expires_at=None if days is None else timezone.now() + timedelta(days=days),
-            calls_per_minute=rate,
-        )
+        with transaction.atomic():
+            key, text = ApiKey.issue(
+                name,
+                [Scope(name) for name in names],
+                accounts=_accounts(options["accounts"]),
+                expires_at=None if days is None else timezone.now() + timedelta(days=days),
+                calls_per_minute=rate,
+            )
+            audit.record(None, AuditEntry.Action.ADD, key, f"API key {key}", command="create_api_key")
         self.stdout.write(text)
 
 

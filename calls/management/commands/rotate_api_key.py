@@ -3,8 +3,10 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 
-from calls.models import ApiKey
+from calls import audit
+from calls.models import ApiKey, AuditEntry
 from calls.models.api_key import LONGEST_OVERLAP_HOURS
 
 
@@ -36,4 +38,8 @@ class Command(BaseCommand):
             raise CommandError(f"name: there is no API key {options['name']!r}. There are: {known}.")
         if not key.is_active:
             raise CommandError(f"name: the API key {key} was revoked. Make a new one with create_api_key.")
-        self.stdout.write(key.rotate(timedelta(hours=hours)))
+        with transaction.atomic():
+            text = key.rotate(timedelta(hours=hours))
+            note = f"Rotated; the former key goes on for {hours} hours"
+            audit.record(None, AuditEntry.Action.CHANGE, key, f"API key {key}", command="rotate_api_key", note=note)
+        self.stdout.write(text)

@@ -8,7 +8,8 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import IntegrityError, transaction
 
-from calls.models import Account
+from calls import audit
+from calls.models import Account, AuditEntry
 from webhooks.models import Endpoint
 from webhooks.providers import PROVIDERS
 
@@ -32,15 +33,17 @@ class Command(BaseCommand):
         parser.add_argument("--token", help="the secret part of the webhook URL; a random one when left out")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        account, token = add_account(
-            options["slug"],
-            options["provider"],
-            app_id=options["app_id"],
-            unit=options["currency"],
-            time_zone=options["time_zone"],
-            region=options["region"],
-            token=options["token"],
-        )
+        with transaction.atomic():
+            account, token = add_account(
+                options["slug"],
+                options["provider"],
+                app_id=options["app_id"],
+                unit=options["currency"],
+                time_zone=options["time_zone"],
+                region=options["region"],
+                token=options["token"],
+            )
+            audit.record(None, AuditEntry.Action.ADD, account, f"account {account}", command="add_account")
         answer = {
             "account": account.slug,
             "provider": account.provider,
