@@ -32,4 +32,11 @@ def call_log(account: Account) -> list:
 
 def _columns(row: Model) -> dict[str, object]:
     names = [column.attname for column in row._meta.concrete_fields if column.attname not in _NOT_DERIVED]
-    return {name: getattr(row, name) for name in names}
+    return {name: _in_order(getattr(row, name)) for name in names}
+
+
+def _in_order(value: object) -> object:
+    """Return JSON with its names in order. That means nothing, and SQLite keeps the one in which they came."""
+    if isinstance(value, dict):
+        return {name: _in_order(value[name]) for name in sorted(value)}
+    return list(map(_in_order, value)) if isinstance(value, list) else value
