@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import pytest
 from django.core.asgi import get_asgi_application
-from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
@@ -21,7 +20,7 @@ from calls.choices import Scope
 from calls.live_streams import Streams
 from calls.models import Account, ApiKey, Change, Conversation
 from tests.api.factories import a_conversation, a_live_conversation, an_account, client_with
-from tests.calls.test_live import elsewhere
+from tests.calls.test_live import connections_in_use, elsewhere
 
 PATH = "/api/v1/live/stream/"
 Event = dict[str, str]
@@ -382,7 +381,7 @@ def test_listeners_hold_no_thread_and_no_connection_each(key, transactional_db):
         listeners = [Listener(streams, key) for _ in range(40)]
         for listener in listeners:
             await listener.next("snapshot")
-        threads, busy = threading.active_count() - before, await elsewhere(_connections)
+        threads, busy = threading.active_count() - before, await elsewhere(connections_in_use)
         for listener in listeners:
             await listener.leave()
         return threads, busy
@@ -390,14 +389,6 @@ def test_listeners_hold_no_thread_and_no_connection_each(key, transactional_db):
     threads, busy = asyncio.run(listen())
     assert threads <= 4  # two of the streams' own, and what asyncio keeps for the test's own
     assert busy <= 3
-
-
-def _connections() -> int:
-    """Return how many connections of the pool are in use; SQLite has no pool."""
-    if connection.vendor != "postgresql":
-        return 0
-    stats = connection.pool.get_stats() if connection.pool else {}
-    return stats.get("pool_size", 0) - stats.get("pool_available", 0)
 
 
 def test_a_server_without_streams_names_the_feed_instead(db):

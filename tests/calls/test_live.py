@@ -549,7 +549,7 @@ def test_streams_hold_no_thread_and_no_connection_each(watching: Client):
             assert await watcher.status() == 200
             await watcher.next()
         held = threading.active_count() - before
-        busy = await elsewhere(_connections)
+        busy = await elsewhere(connections_in_use)
         for watcher in watchers:
             await watcher.leave()
         return held, busy
@@ -559,7 +559,7 @@ def test_streams_hold_no_thread_and_no_connection_each(watching: Client):
     assert busy <= 3
 
 
-def _connections() -> int:
+def connections_in_use() -> int:
     """Return how many connections of the pool are in use; SQLite has no pool."""
     if connection.vendor != "postgresql":
         return 0
