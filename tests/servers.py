@@ -52,7 +52,7 @@ class Server:
                 self._command, stdout=log, stderr=log, user=self._user,
                 start_new_session=True, preexec_fn=functools.partial(die_with_parent, os.getpid(), self._stop_signal),
             )  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{self._command[0]} did not start:\n{self._log.read_text(errors='replace')}")
@@ -62,7 +62,7 @@ class Server:
         """Stop it, by default in the orderly way, and return when it is gone. SIGQUIT lets PostgreSQL crash."""
         if self._process.poll() is None:
             os.kill(self._process.pid, signal_number or self._stop_signal)
-            self._process.wait(30)
+            self._process.wait(60)
 
     def pause(self) -> None:
         """Freeze it: connections stand and nothing is answered."""

@@ -50,7 +50,7 @@ class Running:
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT, env=environment(self.data_directory, self.url.rpartition(":")[2]),
-            check=True, capture_output=True, text=True, timeout=60,
+            check=True, capture_output=True, text=True, timeout=180,
         ).stdout  # fmt: skip
 
     def stop(self) -> int:

@@ -32,7 +32,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = subprocess.run(
         [sys.executable, "-m", "openapi_python_client", "generate", "--path", str(schema), "--config", str(options),
          "--meta", "none", "--output-path", str(folder / PACKAGE), "--fail-on-warning"],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert made.returncode == 0, made.stdout + made.stderr
     sys.path.insert(0, str(folder))
@@ -63,7 +63,7 @@ def test_the_client_is_typed_without_a_gap(package: Path) -> None:
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", str(package.parent / "cache"),
          str(package)],
-        capture_output=True, text=True, timeout=120, cwd=package.parent,
+        capture_output=True, text=True, timeout=300, cwd=package.parent,
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout
 

@@ -279,7 +279,7 @@ def test_a_download_that_breaks_off_is_gone_on_with_to_the_same_digest(port: int
     whole = get(format=form)
 
     def ask(parameters: str) -> tuple[HTTPConnection, Any]:
-        connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", f"{EXPORT}?format={form}{parameters}", headers={"Authorization": f"Bearer {key}"})
         return connection, connection.getresponse()
 

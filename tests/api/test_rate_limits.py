@@ -222,7 +222,7 @@ def two_servers(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Ite
             stack.callback(process.kill)
             addresses.append(f"http://127.0.0.1:{port}")
         for address in addresses:
-            assert until(lambda address=address: answers(address), 60)
+            assert until(lambda address=address: answers(address), 180)
         yield addresses, key
 
 

@@ -58,12 +58,12 @@ class Listener:
 
     async def start(self) -> dict[str, Any]:
         """Return the start of the answer, its headers as a dictionary."""
-        message = await asyncio.wait_for(self._sent.get(), 10)
+        message = await asyncio.wait_for(self._sent.get(), 60)
         return message | {"headers": {name.lower(): value for name, value in message["headers"]}}
 
     async def body(self) -> bytes:
         """Return a whole answer that is no stream."""
-        return (await asyncio.wait_for(self._sent.get(), 10))["body"]
+        return (await asyncio.wait_for(self._sent.get(), 60))["body"]
 
     async def next(self, *names: str) -> Event:
         """Return the next event of one of these names: snapshot, change, end."""
@@ -85,7 +85,7 @@ class Listener:
         while True:
             while self._events:
                 yield self._events.pop(0)
-            message = {"body": b"", "more_body": True} | await asyncio.wait_for(self._sent.get(), 10)
+            message = {"body": b"", "more_body": True} | await asyncio.wait_for(self._sent.get(), 60)
             for block in message["body"].decode().split("\n\n"):
                 if block:
                     self._events.append(dict(line.split(": ", 1) for line in block.splitlines()))
@@ -94,7 +94,7 @@ class Listener:
 
     async def leave(self) -> None:
         self._left.set()
-        await asyncio.wait_for(self.task, 10)
+        await asyncio.wait_for(self.task, 60)
 
 
 def write(call: Conversation, kind: str = "updated") -> None:

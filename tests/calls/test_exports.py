@@ -453,7 +453,7 @@ def test_an_export_whose_worker_is_killed_is_made_anew_with_every_row_once(accou
     script = "import django; django.setup(); from calls.exports import jobs; jobs.work_off()"
     worker = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=os.environ | {"DATABASE_URL": url})
     half_written = directory() / f"{export.pk}-1" / "rows.csv"
-    assert until(lambda: half_written.exists() and half_written.stat().st_size, 30, pause=0.001)
+    assert until(lambda: half_written.exists() and half_written.stat().st_size, pause=0.001)
     worker.kill()
     worker.wait()
     export.refresh_from_db()
@@ -502,7 +502,7 @@ def test_a_reader_gets_what_is_written_while_the_rest_is_being_made():
         try:
             file.write(b"first")
             yield
-            may_go_on.wait(10)
+            may_go_on.wait(60)
             file.write(b"second")
             yield
         finally:
@@ -519,7 +519,7 @@ def test_a_reader_gets_what_is_written_while_the_rest_is_being_made():
     assert next(pieces) == b"first"
     pieces.close()
     may_go_on.set()
-    assert was_stopped.wait(10), "a reader who goes away ends the work"
+    assert was_stopped.wait(60), "a reader who goes away ends the work"
 
 
 def test_an_error_in_the_middle_breaks_the_download_off():

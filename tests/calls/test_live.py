@@ -17,7 +17,7 @@ from django.utils import timezone
 from calls import access, live
 from calls.choices import Direction, Disposition, EventKind, Label, Role, State
 from calls.live import Board, Viewer
-from calls.live_streams import LOOK_SECONDS, MOST_STREAMS, Streams
+from calls.live_streams import MOST_STREAMS, Streams
 from calls.models import Agent, Contact, ContactNumber, Conversation, Leg, StaffAccess
 from tests.api.factories import a_conversation, a_leg, a_live_conversation, an_account, an_agent, an_event
 
@@ -380,12 +380,12 @@ class Watcher:
         return {"type": "http.disconnect"}
 
     async def status(self) -> int:
-        return (await asyncio.wait_for(self._sent.get(), 10))["status"]
+        return (await asyncio.wait_for(self._sent.get(), 60))["status"]
 
     async def events(self) -> AsyncIterator[dict[str, str]]:
         """Yield what comes, by name of the field, until the stream ends."""
         while True:
-            message = await asyncio.wait_for(self._sent.get(), 10)
+            message = await asyncio.wait_for(self._sent.get(), 60)
             lines = message["body"].decode().strip().splitlines()
             yield dict(line.split(": ", 1) for line in lines)
             if not message["more_body"]:
@@ -400,7 +400,7 @@ class Watcher:
 
     async def leave(self) -> None:
         self._left.set()
-        await asyncio.wait_for(self.task, 10)
+        await asyncio.wait_for(self.task, 60)
 
 
 def elsewhere(act: Callable[[], Any]) -> Any:
@@ -485,7 +485,7 @@ def test_a_stream_ends_soon_after_its_viewer_may_see_no_calls(streams: Streams, 
         await watcher.next()
         await elsewhere(withdraw)
         assert (await watcher.next("event"))["event"] == "end"
-        await asyncio.wait_for(watcher.task, 10)
+        await asyncio.wait_for(watcher.task, 60)
 
     asyncio.run(watch())
 
@@ -574,6 +574,6 @@ def test_nobody_looks_when_nobody_watches(streams: Streams, watching: Client):
         await watcher.next()
         await watcher.leave()
         assert streams._looking
-        await asyncio.wait_for(streams._looking, 10 * LOOK_SECONDS)
+        await asyncio.wait_for(streams._looking, 60)
 
     asyncio.run(watch())

@@ -67,7 +67,7 @@ def test_of_many_processes_that_come_at_once_one_gets_each_job(kind, has_rows, r
 
     assert python("manage.py", "migrate", "-v0").wait(120) == 0
     if has_rows:
-        assert python("-c", CLAIMED_LONG_AGO).wait(60) == 0
+        assert python("-c", CLAIMED_LONG_AGO).wait(120) == 0
     racers = [python("-c", RACE) for _ in range(RACERS)]
     for racer in racers:
         assert racer.stdout.readline() == "ready\n"

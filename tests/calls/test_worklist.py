@@ -382,7 +382,7 @@ def test_of_two_who_take_an_entry_at_once_one_wins_and_the_other_is_told(account
 
     def take_it(person: User) -> None:
         try:
-            both_ready.wait(10)
+            both_ready.wait(60)
             act(entry, person, Kind.TAKE, assigned_to=person)
             outcomes.append(person.username)
         except Refused as refused:
@@ -394,7 +394,7 @@ def test_of_two_who_take_an_entry_at_once_one_wins_and_the_other_is_told(account
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     winner = the_entry().assigned_to.username
     assert sorted(outcomes) == sorted([winner, f"{winner} has it already."])
     assert WorklistStep.objects.count() == 1
@@ -407,15 +407,15 @@ def test_a_step_made_while_calls_are_being_taken_in_is_not_lost(account, asha):
     entry, both_ready = the_entry(), Barrier(2)
 
     def take_it() -> None:
-        both_ready.wait(10)
+        both_ready.wait(60)
         act(entry, asha, Kind.TAKE, assigned_to=asha)
         connection.close()
 
     thread = Thread(target=take_it)
     thread.start()
-    both_ready.wait(10)
+    both_ready.wait(60)
     take(account, report("2", 5))
-    thread.join(20)
+    thread.join(60)
     assert (the_entry().assigned_to, the_entry().misses) == (asha, 2)
 
 

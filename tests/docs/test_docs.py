@@ -80,7 +80,7 @@ class Session:
         text = "".join(f"{program}\necho {END}\n" for program in programs)
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text.replace("http://127.0.0.1:8000", self.url)],
-            cwd=self.directory, env=self._environment(), capture_output=True, text=True, timeout=60,
+            cwd=self.directory, env=self._environment(), capture_output=True, text=True, timeout=180,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.split(f"{END}\n")[:-1]

@@ -46,7 +46,7 @@ def shell(live_server: LiveServer, tmp_path: Path, settings: Any) -> Any:
     def run(program: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", program], cwd=tmp_path, env=given | variables,
-            text=True, capture_output=True, timeout=30, check=False,
+            text=True, capture_output=True, timeout=120, check=False,
         )  # fmt: skip
 
     return run

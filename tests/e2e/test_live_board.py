@@ -102,7 +102,7 @@ def test_the_board_goes_on_by_itself_when_the_server_was_restarted(running: Runn
     expect(board.locator("#rl-live-link")).to_have_text("Reconnecting …")
     running.wait_for("The web server has died")
     assert "timeout" not in running.output, "it did not have to wait for the stream to end"
-    assert until(lambda: _answers(running), 30)
+    assert until(lambda: _answers(running))
     teller(running, "live-3", "919000000023")("waiting")
     expect(board.locator("#rl-live-link")).to_have_text("Connected")
     expect(call_of(board, "00022")).to_have_count(1)

@@ -109,7 +109,7 @@ class Sender:
     def repeat_unacknowledged(self) -> None:
         """Send again, as providers do with reports, what was not acknowledged, until all is. Call it when done."""
         left = self.unacknowledged
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while left:
             assert time.monotonic() < deadline, f"not acknowledged: {summary(self.sent)}"
             with Sender(self._port, left, self._rate) as again:

@@ -91,7 +91,7 @@ class Process:
 
     def wait_until_ready(self) -> None:
         """Return when the process that runs now has begun to work."""
-        assert until(lambda: self._ready_text in self.log, 60), self.log
+        assert until(lambda: self._ready_text in self.log, 180), self.log
 
     def kill(self) -> None:
         """Kill it with its children, and let the supervisor start it again."""
@@ -103,7 +103,7 @@ class Process:
         """Ask it to end, as a deployment does, and return when its successor works."""
         starts = self._starts
         self._process.send_signal(signal_number)
-        assert until(lambda: self._starts > starts, 60), self.log
+        assert until(lambda: self._starts > starts, 180), self.log
         self.wait_until_ready()
 
     def stop(self) -> None:
@@ -195,10 +195,10 @@ class Installation:
         """How many deliveries of the inbox are not processed yet."""
         return self.rows("SELECT count(*) FROM webhooks_delivery WHERE status = 'pending'")[0][0]
 
-    def wait_until_drained(self, seconds: float = 60) -> None:
+    def wait_until_drained(self) -> None:
         """Return when the spool is empty and nothing is pending."""
-        drained = until(lambda: not self.spooled and not self.pending, seconds)
-        assert drained, f"after {seconds} s: {self.pending} pending, spool {[path.name for path in self.spooled]}"
+        drained = until(lambda: not self.spooled and not self.pending, 300)
+        assert drained, f"{self.pending} pending, spool {[path.name for path in self.spooled]}"
 
     def assert_keeps(self, *senders: Sender) -> None:
         """Make sure that the inbox holds what was acknowledged, as it was sent and once, and nothing that was not sent.

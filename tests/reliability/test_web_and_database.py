@@ -148,7 +148,7 @@ def test_the_single_command_is_killed_with_all_its_processes(tmp_path, lengths, 
             command = [sys.executable, "-m", "config.serve"]
             settings = everything.environment | {"PORT": str(port)}
             process = subprocess.Popen(command, cwd=ROOT, env=settings, stdout=output, stderr=output)
-        assert until(lambda: answers(port), 60), log.read_text()
+        assert until(lambda: answers(port), 180), log.read_text()
         return process
 
     running = run()
@@ -170,7 +170,7 @@ def test_the_single_command_is_killed_with_all_its_processes(tmp_path, lengths, 
         assert state["calls"] == undisturbed["calls"]
     finally:
         running.terminate()
-        running.wait(15)
+        running.wait(60)
         print(log.read_text())  # noqa: T201
 
 

@@ -61,11 +61,11 @@ class Door:
     def manage(self, *arguments: str) -> str:
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=ROOT, env=self.environment, check=True, capture_output=True, text=True, timeout=60,
+            cwd=ROOT, env=self.environment, check=True, capture_output=True, text=True, timeout=120,
         ).stdout  # fmt: skip
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
         content = response.read()
@@ -75,7 +75,7 @@ class Door:
 
     def raw(self, text: bytes, *, hang_up: bool = False) -> bytes:
         """Send bytes as they are and return all that comes back; ``hang_up`` closes our side first."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.sendall(text)
             if hang_up:
                 connection.shutdown(socket.SHUT_WR)
@@ -96,4 +96,4 @@ class Door:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)

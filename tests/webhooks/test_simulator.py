@@ -305,7 +305,7 @@ def test_it_waits_until_the_server_is_up():
         await asyncio.wait([waiting], timeout=0.3)
         assert not waiting.done()
         async with await asyncio.start_server(answer, "127.0.0.1", port):
-            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(waiting, 60)
 
     asyncio.run(scene())
 
