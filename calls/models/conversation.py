@@ -53,7 +53,7 @@ class Conversation(models.Model):
         indexes = [
             models.Index(fields=["-started_at", "-id"], name="conversation_newest"),
             models.Index(fields=["account", "-started_at", "-id"], name="conversation_account"),
-            models.Index(fields=["account", "external_id"], name="conversation_external_id"),
+            models.Index(fields=["external_id"], name="conversation_external_id"),
             models.Index(fields=["customer_number"], name="conversation_customer"),
             models.Index(fields=["last_heard_at"], name="conversation_live", condition=models.Q(state="live")),
             models.Index(fields=["request_id"], name="conversation_request", condition=models.Q(request_id__gt="")),

@@ -8,7 +8,8 @@ class Event(models.Model):
 
     # No index of its own: the one below begins with it.
     account = models.ForeignKey("calls.Account", models.PROTECT, db_index=False, related_name="+")
-    conversation = models.ForeignKey("calls.Conversation", models.CASCADE, related_name="events")
+    # No index of its own: the constraint below begins with it.
+    conversation = models.ForeignKey("calls.Conversation", models.CASCADE, db_index=False, related_name="events")
     leg = models.ForeignKey("calls.Leg", models.CASCADE, null=True, blank=True, related_name="events")
     kind = models.CharField(max_length=19, choices=EventKind)
     leg_external_id = models.CharField(max_length=255)
@@ -29,6 +30,7 @@ class Event(models.Model):
         indexes = [
             models.Index(fields=["-occurred_at", "-id"], name="event_newest"),
             models.Index(fields=["account", "-occurred_at", "-id"], name="event_account"),
+            models.Index(fields=["leg_external_id"], name="event_leg_external_id"),
         ]
 
     def __str__(self) -> str:

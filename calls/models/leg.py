@@ -15,7 +15,8 @@ class Leg(models.Model):
 
     # No index of its own: one of those below begins with it.
     account = models.ForeignKey("calls.Account", models.PROTECT, db_index=False, related_name="+")
-    conversation = models.ForeignKey("calls.Conversation", models.CASCADE, related_name="legs")
+    # No index of its own: the constraint below begins with it.
+    conversation = models.ForeignKey("calls.Conversation", models.CASCADE, db_index=False, related_name="legs")
     external_id = models.CharField("provider's id", max_length=255)
     label = models.CharField(max_length=1, choices=Label)
     role = models.CharField(max_length=8, choices=Role)
@@ -44,6 +45,7 @@ class Leg(models.Model):
             models.Index(fields=["agent", "answered_at"], name="leg_agent"),
             models.Index(START_OR_NEVER.desc(), F("id").desc(), name="leg_newest"),
             models.Index("account", START_OR_NEVER.desc(), F("id").desc(), name="leg_account"),
+            models.Index(fields=["external_id"], name="leg_external_id"),
         ]
 
     def __str__(self) -> str:

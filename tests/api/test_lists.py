@@ -251,3 +251,33 @@ def test_a_deep_page_of_each_list_is_found_by_an_index_of_all_accounts_and_of_on
             assert "USING INDEX" in plan or f" on {table} " in plan.partition("Index Scan using")[2], plan
             assert "TEMP B-TREE" not in plan, plan
             assert "Sort" not in plan, plan
+
+
+def test_what_the_provider_calls_it_is_looked_up_in_an_index(client: Client) -> None:
+    account = an_account()
+    calls = Conversation.objects.bulk_create(
+        Conversation(
+            account=account, external_id=f"call-{n % 700}", started_at=NOON + timedelta(seconds=n), last_heard_at=NOON
+        )
+        for n in range(2000)
+    )
+    legs = Leg.objects.bulk_create(
+        Leg(account=account, conversation=call, external_id=f"leg-{n % 700}", started_at=call.started_at)
+        for n, call in enumerate(calls)
+    )
+    Event.objects.bulk_create(
+        Event(
+            account=account, conversation=leg.conversation, leg=leg, leg_external_id=leg.external_id,
+            occurred_at=leg.started_at, received_at=NOON,
+        )
+        for leg in legs
+    )  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    for path, wanted, table, index in [
+        ("conversations", "call-7", "calls_conversation", "conversation_external_id"),
+        ("legs", "leg-7", "calls_leg", "leg_external_id"),
+        ("events", "leg-7", "calls_event", "event_leg_external_id"),
+    ]:
+        plan = deep_plan(client, f"/api/v1/{path}/?page_size=1&external_id={wanted}", table)
+        assert index in plan, plan
