@@ -36,10 +36,8 @@ PROBE_SECONDS = 0.5
 """How often a database that was away is asked whether it is back."""
 DRAIN_PAUSE_SECONDS = 2.0
 """How long after a failure the spool is drained again."""
-TABLE_SECONDS = 0.15
-"""How long a request waits for a fresh table of webhook URLs when its own is in the last one."""
-NEW_URL_SECONDS = 2.0
-"""How long it waits when it is not."""
+TABLE_SECONDS = 2.0
+"""How long a request waits for a fresh table of webhook URLs: its own may be new, or retired since the last one."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -210,15 +208,18 @@ class TableReading:
         self._began = 0.0
 
     async def begin(self, path: str) -> None:
-        """Have it read; return when it was, or when a request for ``path`` may, or must, go by the last one."""
+        """Have it read; return when it was, or when a request for ``path`` may, or must, go by the last one.
+
+        With a URL of the last one none waits while the database is away. A short limit in its place was tried: on a
+        busy machine it let a retired URL work for longer than a second.
+        """
         if self._reading is None or self._reading.done():
             self._began = time.monotonic()
             self._reading = self._thread.submit(inbox.ways.read)
         inbox.ways.recall()
-        is_known = inbox.ways.find(path) is not None
-        if is_known and (is_away() or inbox.ways.age < inbox.STALE_SECONDS):
+        if inbox.ways.find(path) and (is_away() or inbox.ways.age < inbox.STALE_SECONDS):
             return
-        left = self._began + (TABLE_SECONDS if is_known else NEW_URL_SECONDS) - time.monotonic()
+        left = self._began + TABLE_SECONDS - time.monotonic()
         if left > 0:
             await asyncio.wait([asyncio.wrap_future(self._reading)], timeout=left)
 

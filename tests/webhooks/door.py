@@ -81,7 +81,14 @@ class Door:
                 connection.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
+    @property
+    def spooled(self) -> list[Path]:
+        """The files that wait in its spool."""
+        return [path for path in (self.data_directory / "spool").glob("*") if path.suffix in (".spool", ".draining")]
+
     def rows(self, columns: str, where: str = "1", *values: object) -> list[tuple]:
+        """Return columns of the inbox, once all that was acknowledged is there: what a busy disk held up, too."""
+        assert until(lambda: not self.spooled)
         statement = f"SELECT {columns} FROM webhooks_delivery WHERE {where}"  # noqa: S608 - texts of these tests
         with sqlite3.connect(self.data_directory / "ringledger.sqlite3") as database:
             return database.execute(statement, values).fetchall()

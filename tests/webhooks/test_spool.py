@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -29,11 +28,6 @@ def spooling(settings, tmp_path, monkeypatch):
     settings.DATA_DIR = tmp_path
     monkeypatch.setattr(spool, "_file", spool._OpenFile())
     return tmp_path / "spool"
-
-
-def spooled(door: Door) -> list[Path]:
-    """Return the files that wait in the spool of a server."""
-    return [path for path in (door.data_directory / "spool").glob("*") if path.suffix in (".spool", ".draining")]
 
 
 def delivery(account, number: int = 0) -> NewDelivery:
@@ -154,9 +148,10 @@ def test_an_outage_of_the_database_costs_no_delivery(tmp_path):
                 answers += pool.map(send, range(5, 45))
             server.start()
             # It finds by itself that the database is back, and drains its spool.
-            assert until(lambda: not spooled(door))
+            assert until(lambda: not door.spooled)
             answers += [send(number) for number in range(45, 50)]
             assert {answer.status for answer in answers} == {200}
+            assert until(lambda: not door.spooled)
             rows = kept()
             assert len(rows) == 50
             assert {str(row[0]) for row in rows} == {answer.content["delivery"] for answer in answers}
@@ -173,13 +168,13 @@ def test_a_database_that_is_stuck_costs_no_delivery(tmp_path):
             database = sqlite3.connect(tmp_path / "ringledger.sqlite3", isolation_level=None)
             database.execute("BEGIN IMMEDIATE")
             answers += pool.map(lambda number: door.ask("POST", door.path, b'{"number": %d}' % number), range(1, 9))
-            assert len(spooled(door)) == 1
+            assert len(door.spooled) == 1
             database.execute("ROLLBACK")
             database.close()
         assert {answer.status for answer in answers} == {200}
         assert until(lambda: door.count() == 9)
         assert len({answer.content["delivery"] for answer in answers}) == 9
-        assert until(lambda: not spooled(door))
+        assert until(lambda: not door.spooled)
     finally:
         door.stop()
 
@@ -213,7 +208,7 @@ def test_while_the_database_is_frozen_each_delivery_is_answered_and_kept(tmp_pat
             answers = [send(number) for number in range(1, 41)]
             server.resume()
             assert set(answers) == {200}
-            assert until(lambda: not spooled(door))
+            assert until(lambda: not door.spooled)
             with psycopg.connect(server.url) as database:
                 assert database.execute("SELECT count(*) FROM webhooks_delivery").fetchone() == (41,)
         finally:
@@ -226,6 +221,7 @@ def test_a_process_that_starts_while_the_database_is_away_accepts_for_known_addr
         door = Door("uvicorn", tmp_path, DATABASE_URL=server.url)
         try:
             assert door.ask("POST", door.path, b"{}").status == 200
+            assert until(lambda: not door.spooled)
             door.stop()
             file = tmp_path / "webhook-urls.json"
             assert file.stat().st_mode & 0o777 == 0o600
@@ -233,10 +229,10 @@ def test_a_process_that_starts_while_the_database_is_away_accepts_for_known_addr
             server.stop()
             door.start()
             answer = door.ask("POST", door.path, b'{"early": true}')
-            assert (answer.status, len(spooled(door))) == (200, 1)
+            assert (answer.status, len(door.spooled)) == (200, 1)
             assert door.ask("POST", "/webhooks/piopiy/nobody/", b"{}").status == 404
             server.start()
-            assert until(lambda: not spooled(door))
+            assert until(lambda: not door.spooled)
         finally:
             door.stop()
 
@@ -252,7 +248,7 @@ def test_what_a_killed_process_left_in_the_spool_is_drained_by_the_next(tmp_path
             door.stop()
             server.start()
             door.start()
-            assert until(lambda: not spooled(door))
+            assert until(lambda: not door.spooled)
             with psycopg.connect(server.url) as database:
                 found = database.execute("SELECT count(*) FROM webhooks_delivery WHERE id = %s", [kept]).fetchone()
             assert found == (1,)
