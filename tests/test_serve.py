@@ -147,7 +147,7 @@ def test_a_child_that_ignores_the_request_to_stop_is_killed_with_its_own_childre
     assert until(lambda: not processes_of(tmp_path))
 
 
-def test_the_demo_has_calls_of_every_account(tmp_path: Path):
+def test_the_demo_has_calls_of_every_account_within_a_minute(tmp_path: Path):
     with serve(tmp_path, "--demo") as server:
         key = server.manage("create_api_key", "test").strip()
 
@@ -156,5 +156,5 @@ def test_the_demo_has_calls_of_every_account(tmp_path: Path):
             calls = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=30).json()["results"]
             return {call["account"] for call in calls}
 
-        assert until(lambda: accounts() == set(runner.DEMO_ACCOUNTS), 180), accounts()
+        assert until(lambda: accounts() == set(runner.DEMO_ACCOUNTS), 60), accounts()
         assert "has died" not in server.output

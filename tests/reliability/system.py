@@ -196,9 +196,9 @@ class Installation:
         return self.rows("SELECT count(*) FROM webhooks_delivery WHERE status = 'pending'")[0][0]
 
     def wait_until_drained(self) -> None:
-        """Return when the spool is empty and nothing is pending."""
-        drained = until(lambda: not self.spooled and not self.pending, 300)
-        assert drained, f"{self.pending} pending, spool {[path.name for path in self.spooled]}"
+        """Return when the spool is empty and nothing is pending, for which a minute is promised."""
+        drained = until(lambda: not self.spooled and not self.pending, 60)
+        assert drained, f"after a minute: {self.pending} pending, spool {[path.name for path in self.spooled]}"
 
     def assert_keeps(self, *senders: Sender) -> None:
         """Make sure that the inbox holds what was acknowledged, as it was sent and once, and nothing that was not sent.

@@ -43,7 +43,7 @@ def test_poisonous_deliveries_are_quarantined_and_their_neighbours_processed(sta
         statement = "SELECT count(*) FROM webhooks_delivery WHERE status = 'processed' AND error_class = ''"
         return system.rows(statement)[0][0]
 
-    assert until(lambda: good() == 4 * calls, 180), (good(), outcomes(system), worker.log)
+    assert until(lambda: good() == 4 * calls, 60), (good(), outcomes(system), worker.log)
 
     def is_over() -> bool:
         if not lengths.is_long:  # the lease of the last one is not waited for: it has killed its process at once

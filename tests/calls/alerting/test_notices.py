@@ -310,7 +310,7 @@ def test_a_receiver_that_hangs_delays_no_other_channel(account, webhook, mail, h
     for thread in turns:
         thread.start()
     assert mailed_meanwhile.wait(9)  # less than the time that a post may take
-    assert is_hanging.wait(9)  # less than the time that a post may take
+    assert is_hanging.wait(9)
     assert Notice.objects.get(channel=webhook).state == DUE
     is_over.set()
     for thread in turns:
