@@ -112,6 +112,11 @@ def processes_of(data_directory: Path) -> dict[int, str]:
     return found
 
 
+def spool_files(data_directory: Path) -> list[Path]:
+    """Return the files that wait in the spool of what runs with this DATA_DIR."""
+    return [path for path in (data_directory / "spool").glob("*") if path.suffix in (".spool", ".draining")]
+
+
 def until(condition: Callable[[], object], seconds: float = 60, *, pause: float = 0.1) -> bool:
     """Return whether ``condition`` came true within ``seconds``."""
     deadline = time.monotonic() + seconds

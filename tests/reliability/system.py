@@ -25,7 +25,7 @@ import psycopg
 from config.serve import die_with_parent
 from tests.reliability.client import Post, Sender
 from tests.servers import Server, descendants
-from tests.serving import ROOT, environment, until
+from tests.serving import ROOT, environment, spool_files, until
 from webhooks.simulator.plan import DEMO_ACCOUNTS, plan
 
 SECRET = "only-for-tests-" * 5
@@ -188,7 +188,7 @@ class Installation:
     @property
     def spooled(self) -> list[Path]:
         """The files that wait in the spool."""
-        return [path for path in (self.directory / "spool").glob("*") if path.suffix in (".spool", ".draining")]
+        return spool_files(self.directory)
 
     @property
     def pending(self) -> int:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.serving import ROOT, environment, free_port, until
+from tests.serving import ROOT, environment, free_port, spool_files, until
 
 COMMANDS = {
     "uvicorn": [
@@ -84,7 +84,7 @@ class Door:
     @property
     def spooled(self) -> list[Path]:
         """The files that wait in its spool."""
-        return [path for path in (self.data_directory / "spool").glob("*") if path.suffix in (".spool", ".draining")]
+        return spool_files(self.data_directory)
 
     def rows(self, columns: str, where: str = "1", *values: object) -> list[tuple]:
         """Return columns of the inbox, once all that was acknowledged is there: what a busy disk held up, too."""

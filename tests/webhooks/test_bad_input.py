@@ -147,12 +147,12 @@ def test_time_grows_no_faster_than_the_body(name):
         quarter, whole = ENDLESS[name](size // 4), ENDLESS[name](size)
         # The shortest of some rounds: others on the machine only add to a time. Below a millisecond the clock's step
         # and what every delivery costs say more than the length. What squares takes 16 times as long.
-        short, long = max(seconds(quarter), 0.001), seconds(whole)
-        rounds = 1
-        while long / short >= 8 and rounds < 20:
+        short = long = float("inf")
+        for _ in range(20):
             short, long = min(short, max(seconds(quarter), 0.001)), min(long, seconds(whole))
-            rounds += 1
-        assert long / short < 8, (size, short, long)
+            if long < 8 * short:
+                break
+        assert long < 8 * short, (size, short, long)
 
 
 @given(
