@@ -13,12 +13,14 @@ import psycopg
 import pytest
 
 from calls.ids import new_id
+from calls.models import Account
 from tests.servers import postgresql_server
 from tests.serving import ROOT, until
 from tests.webhooks.door import Door
 from tests.webhooks.inbox import NOON
 from webhooks import spool
 from webhooks.models import Delivery
+from webhooks.receiver import Group
 from webhooks.storing import NewDelivery, insert, insert_async
 
 
@@ -193,6 +195,26 @@ def test_on_the_event_loop_too_one_that_the_table_refuses_hinders_no_other(accou
         with psycopg.connect(server.url) as database:
             ids = {key for (key,) in database.execute("SELECT id FROM webhooks_delivery")}
     assert ids == {item.id for item in items if item.account_id}
+
+
+def test_when_a_commit_is_stuck_one_waits_in_vain_and_the_next_not_at_all():
+    async def scene() -> None:
+        is_over = asyncio.Event()
+
+        async def write(deliveries: list[NewDelivery]) -> list[NewDelivery]:
+            await is_over.wait()
+            return []
+
+        group, item = Group(write, 0.05), delivery(Account(pk=1))
+        assert await group.keep(item) is False
+        with pytest.raises(StopIteration) as answered:
+            group.keep(item).send(None)  # it would stop here if it waited for anything
+        assert answered.value.value is False
+        is_over.set()
+        assert await asyncio.wait_for(group._writing, 60) is None
+        assert await group.keep(item) is True
+
+    asyncio.run(scene())
 
 
 def test_while_the_database_is_frozen_each_delivery_is_answered_and_kept(tmp_path):
